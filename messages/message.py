@@ -1,0 +1,164 @@
+"""What every message tells the switch, whatever its wire format: the seam between the two message worlds and the engine."""
+
+import enum
+from typing import Any, Protocol
+
+import msgspec
+
+
+class Kind(enum.IntEnum):
+    """What a message wants of its receiver (ISO 8583 message class and function; ISO 20022 message type)."""
+
+    REQUEST = 1  # asks for a decision: 0100, 0200, pacs.008
+    ANSWER = 2  # decides a request: 0110, 0210, pacs.002
+    ADVICE = 3  # tells what was done and wants an acknowledgement: 0120, 0220, 0400, 0420
+    ADVICE_ANSWER = 4  # acknowledges an advice: 0130, 0230, 0410, 0430
+    NETWORK_REQUEST = 5  # sign-on, sign-off, echo: 0800, 0820
+    NETWORK_ANSWER = 6  # 0810, 0830
+    NOTIFICATION = 7  # wants no answer: 0140 and the like
+
+
+class NetworkFunction(enum.IntEnum):
+    """The function of a network management message (1987: DE70 001/002/301; 1993: DE24 801/802/831)."""
+
+    SIGN_ON = 1
+    SIGN_OFF = 2
+    ECHO = 3
+    OTHER = 4
+
+
+class Decision(enum.IntEnum):
+    """What an answer decides."""
+
+    APPROVED = 1
+    DECLINED = 2
+    INTERIM = 3  # not final (pacs.002 PDNG, RCVD): the final one follows
+
+
+class Reason(enum.StrEnum):
+    """Why the switch itself answers. Each link has a table from these to its response codes."""
+
+    NO_ROUTE = "no_route"
+    LINK_DOWN = "link_down"
+    TIMEOUT = "timeout"
+    TOO_OLD = "too_old"  # waited longer than its timer while the switch held
+    FORMAT = "format"
+    DUPLICATE = "duplicate"  # same key, different content
+    OVERLOAD = "overload"
+    MALFUNCTION = "malfunction"
+    UNDELIVERABLE = "undeliverable"  # its approval reached nobody and was reversed
+
+
+class Attributes(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True):
+    """What routes look at. Holds a part of the PAN: never logged as a whole."""
+
+    type: str  # MTI with the version digit ("0200") or message type ("pacs.008.001.08")
+    bin: str = ""  # leading digits of the PAN, at most 11
+    bic: str = ""  # BIC of the agent that is to be credited
+    processing_code: str = ""
+    currency: str = ""  # as on the wire: "978" or "EUR"
+    amount: int | None = None  # minor units of the currency
+
+    def __repr__(self) -> str:
+        return f"Attributes(type={self.type!r})"
+
+
+class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A decision as it is recorded: enough for the codec of any link of the same rail to answer a request or its repeat."""
+
+    decision: Decision
+    code: str  # DE39, or transaction status ("ACSC"), or status and reason ("RJCT/AC04")
+    content: bytes  # for the codecs of the rail only; no track, PIN block or CVV
+
+    def __repr__(self) -> str:
+        return f"Outcome({self.decision.name} {self.code})"
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """One decoded message."""
+
+    kind: Kind
+    attributes: Attributes
+    match_key: bytes  # an answer's equals the one its request was forwarded with (Outbound.match_key)
+    duplicate_key: bytes  # equal for a request and its repeats; holds the message class
+    digest: bytes  # 16 bytes over the content that a repeat leaves unchanged
+    repeat: bool  # marked as a repeat by its sender
+    body: Any  # the codec's own parsed form
+    outcome: Outcome | None = None  # of an ANSWER or ADVICE_ANSWER
+    network_function: NetworkFunction | None = None
+
+    def __repr__(self) -> str:
+        return f"Message({self.kind.name} {self.attributes.type})"
+
+
+class Outbound(msgspec.Struct, frozen=True, gc=False):
+    """A payload to send that will be answered, and the key its answer will carry."""
+
+    payload: bytes
+    match_key: bytes
+
+    def __repr__(self) -> str:
+        return f"Outbound({len(self.payload)} bytes)"
+
+
+class MessageError(Exception):
+    """Bytes that are not a message of this link. Its text names field and byte offset and holds no data of the message.
+
+    reason: what is wrong. field: "DE35", "MTI", "bitmap", or an XML path. offset: byte offset in the payload, or None.
+    """
+
+    def __init__(self, reason: str, field: str = "", offset: int | None = None) -> None:
+        self.reason = reason
+        self.field = field
+        self.offset = offset
+        where = "".join((f" field={field}" if field else "", f" offset={offset}" if offset is not None else ""))
+        super().__init__(reason + where)
+
+
+class Codec(Protocol):
+    """The message side of one link: a dialect or schema set with the link's matching fields and response codes.
+
+    Stateless and deterministic: wall-clock time is passed in where a message carries one (`utc`: seconds since the epoch).
+    Every method that encodes raises MessageError when the target dialect cannot hold a value.
+    """
+
+    rail: str  # "iso8583" or "iso20022": answers and outcomes travel between links of one rail only
+
+    def decode(self, payload: bytes) -> Message:
+        """Parse one payload (no frame). Raises MessageError for anything that is not a valid message."""
+        ...
+
+    def original(self, message: Message) -> bytes:
+        """What must be remembered of a request to answer, repeat-answer or reverse it: no track, PIN block, CVV, EMV data."""
+        ...
+
+    def forward(self, message: Message, stan: int, source: "Codec") -> Outbound:
+        """Encode a request or advice of link `source` for this link under this STAN. Untouched fields pass byte for byte."""
+        ...
+
+    def answer(self, original: bytes, outcome: Outcome) -> bytes:
+        """Encode the answer to a request of this link: its own echo fields and the outcome's content."""
+        ...
+
+    def refuse(self, original: bytes, reason: Reason) -> Outcome:
+        """The outcome by which this link's response-code table refuses a request of this link."""
+        ...
+
+    def reversal(self, original: bytes, outbound_stan: int, stan: int, utc: float) -> Outbound | None:
+        """The advice to this link (as the target) that undoes a request forwarded to it under `outbound_stan`.
+
+        `original` is the source codec's. None when this rail has no reversal for it.
+        """
+        ...
+
+    def repeat(self, payload: bytes) -> bytes:
+        """The same advice marked as a repeat (0420 -> 0421); unchanged where the rail has no such mark."""
+        ...
+
+    def network_request(self, function: NetworkFunction, stan: int, utc: float) -> Outbound | None:
+        """A sign-on, sign-off or echo toward this link's network. None when the rail has none."""
+        ...
+
+    def network_answer(self, message: Message) -> bytes:
+        """The answer to a peer's network management request."""
+        ...
