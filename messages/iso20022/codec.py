@@ -1,0 +1,217 @@
+"""The Codec of an ISO 20022 link: pacs.008 as requests, pacs.002 as answers, payloads forwarded byte for byte."""
+
+from datetime import UTC, datetime
+from hashlib import blake2b
+
+import msgspec
+from lxml import etree
+
+from messages.iso20022.facts import (
+    CreditTransfer,
+    References,
+    StatusReport,
+    read_credit_transfer,
+    read_status_report,
+)
+from messages.iso20022.options import RESPONSE_CODES, Iso20022Options
+from messages.iso20022.original import recall, remember
+from messages.iso20022.parsing import BusinessMessage, parse
+from messages.iso20022.schemas import load_schemas
+from messages.iso20022.status_report import Toward, build
+from messages.message import (
+    Attributes,
+    Codec,
+    Decision,
+    Kind,
+    Message,
+    MessageError,
+    NetworkFunction,
+    Outbound,
+    Outcome,
+    Reason,
+)
+
+_SEPARATOR = "\x1f"  # XML 1.0 allows it in no value, so keys cannot run into each other
+_REPEATS = ("DUPL", "CODU")  # CpyDplct: duplicate, copy of a duplicate
+
+
+class Body(msgspec.Struct, frozen=True, gc=False):
+    """What decode leaves in Message.body."""
+
+    message: BusinessMessage
+    facts: CreditTransfer | StatusReport
+
+    def __repr__(self) -> str:
+        return f"Body({self.message!r})"
+
+
+class Iso20022Codec:
+    """Implements messages.message.Codec.
+
+    Messages made here carry no clock: the CreDtTm and CreDt of an answer are those of the request, those of a reversal come from
+    its `utc` argument.
+    """
+
+    rail = "iso20022"
+
+    def __init__(self, options: Iso20022Options) -> None:
+        """Raises SchemaError for a schema_dir that cannot be used."""
+        self.options = options
+        self._schemas = load_schemas(options.schema_dir)
+        self._response_codes = {**RESPONSE_CODES, **options.response_codes}
+        self._decisions = {
+            **dict.fromkeys(options.declined, Decision.DECLINED),
+            **dict.fromkeys(options.interim, Decision.INTERIM),
+            **dict.fromkeys(options.approved, Decision.APPROVED),
+        }
+
+    def decode(self, payload: bytes) -> Message:
+        """A pacs.008 of any version there is a schema for is a REQUEST, a pacs.002 an ANSWER. Raises MessageError.
+
+        Attributes.bic is the creditor agent's BIC, else its clearing member identification, else the instructed agent's.
+        """
+        message = parse(payload, self._schemas, self.options.maximum)
+        repeat = _read_header(message)
+        family = message.type[:8]
+        if family == "pacs.008":
+            return self._request(message, repeat)
+        if family == "pacs.002":
+            return self._answer(message, repeat)
+        raise MessageError(f"{message.type} is not a message that this link takes", "/Document")
+
+    def _request(self, message: BusinessMessage, repeat: bool) -> Message:
+        transfer = read_credit_transfer(message)
+        return Message(
+            kind=Kind.REQUEST,
+            attributes=Attributes(
+                type=message.type,
+                bic=transfer.creditor_agent.identity or transfer.instructed.identity,
+                currency=transfer.currency,
+                amount=transfer.amount,
+            ),
+            match_key=self._match_key(transfer.references),
+            duplicate_key=self._duplicate_key("pacs.008", transfer.instructing.identity, transfer.references),
+            digest=_digest(message.document),
+            repeat=repeat,
+            body=Body(message, transfer),
+        )
+
+    def _answer(self, message: BusinessMessage, repeat: bool) -> Message:
+        report = read_status_report(message)
+        decision, status = self._decide(report.statuses)
+        return Message(
+            kind=Kind.ANSWER,
+            attributes=Attributes(type=message.type),
+            match_key=self._match_key(report.references),
+            duplicate_key=self._duplicate_key("pacs.002", report.instructing.identity, References(report.msg_id)),
+            digest=_digest(message.document),
+            repeat=repeat,
+            body=Body(message, report),
+            outcome=Outcome(decision, f"{status}/{report.reason}" if report.reason else status, message.payload),
+        )
+
+    def _decide(self, statuses: tuple[str, ...]) -> tuple[Decision, str]:
+        """One decision of a report on several transactions: open while one is open, else approved if money moved for one.
+
+        An unknown status raises MessageError: taken for a refusal, it could hide that money moved.
+        """
+        decided: dict[Decision, str] = {}
+        for status in statuses:
+            decision = self._decisions.get(status)
+            if decision is None:
+                raise MessageError("status that this link has no decision for", "/Document/FIToFIPmtStsRpt/TxInfAndSts/TxSts")
+            decided.setdefault(decision, status)
+        for decision in (Decision.INTERIM, Decision.APPROVED, Decision.DECLINED):
+            if decision in decided:
+                return decision, decided[decision]
+        raise AssertionError("a status report has a status")
+
+    def _match_key(self, references: References) -> bytes:
+        return _SEPARATOR.join([getattr(references, name) for name in self.options.match]).encode()
+
+    def _duplicate_key(self, family: str, instructing: str, references: References) -> bytes:
+        parts = [instructing if name == "instg_agt" else getattr(references, name) for name in self.options.duplicate]
+        return _SEPARATOR.join([family, *parts]).encode()
+
+    def original(self, message: Message) -> bytes:
+        """References, agents, wrapper and header parties of a request: no amount, account, name or remittance."""
+        body = _body(message)
+        if not isinstance(body.facts, CreditTransfer):
+            raise MessageError("is not a request", "/Document")
+        return remember(body.message, body.facts).encode()
+
+    def forward(self, message: Message, stan: int, source: Codec) -> Outbound:
+        """The payload as it came, byte for byte; its match key by this link's references. There is no STAN on this rail."""
+        body = _body(message)
+        return Outbound(body.message.payload, self._match_key(body.facts.references))
+
+    def answer(self, original: bytes, outcome: Outcome) -> bytes:
+        """The recorded pacs.002 byte for byte, or one made here for an outcome of `refuse` (which has no content)."""
+        if outcome.content:
+            return outcome.content
+        request = recall(original)
+        status, _, reason = outcome.code.partition("/")
+        return build(
+            request, status, reason, Toward.DEBTOR_SIDE, self.options.bic, request.created, self.options.wrapper
+        )
+
+    def refuse(self, original: bytes, reason: Reason) -> Outcome:
+        """RJCT with this link's status reason code; a timeout under the profile "pending" is PDNG and not final."""
+        code = self._response_codes[reason]
+        if reason is Reason.TIMEOUT and self.options.timeout_profile == "pending":
+            return Outcome(Decision.INTERIM, f"PDNG/{code}", b"")
+        return Outcome(Decision.DECLINED, f"RJCT/{code}", b"")
+
+    def reversal(self, original: bytes, outbound_stan: int, stan: int, utc: float) -> Outbound:
+        """The negative confirmation: a pacs.002 RJCT to the creditor's agent (EPC SCT Inst scheme). It wants no answer: no key."""
+        created = datetime.fromtimestamp(utc, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        code = self.options.reversal_code
+        report = build(
+            recall(original), "RJCT", code, Toward.CREDITOR_SIDE, self.options.bic, created, self.options.wrapper
+        )
+        return Outbound(report, b"")
+
+    def repeat(self, payload: bytes) -> bytes:
+        """Unchanged: the mark would be in AppHdr, and the payload is never serialised again."""
+        return payload
+
+    def network_request(self, function: NetworkFunction, stan: int, utc: float) -> None:
+        """None: schemes differ in their admi messages, and TCP tells whether a link is up."""
+        return
+
+    def network_answer(self, message: Message) -> bytes:
+        """Raises MessageError: no message of this rail decodes to a network management request."""
+        raise MessageError("ISO 20022 has no network management message", "/Document")
+
+
+def _body(message: Message) -> Body:
+    if not isinstance(message.body, Body):
+        raise MessageError("is not an ISO 20022 message")
+    return message.body
+
+
+def _read_header(message: BusinessMessage) -> bool:
+    """Whether AppHdr marks a repeat. Raises MessageError when it announces another message type than the Document's."""
+    if message.header is None:
+        return False
+    repeat = False
+    for child in message.header:
+        name = child.tag.rpartition("}")[2]
+        text = (child.text or "").strip()
+        if name == "MsgDefIdr" and text != message.type:
+            raise MessageError("announces another message than the Document", "/AppHdr/MsgDefIdr")
+        repeat |= (name == "PssblDplct" and text in ("true", "1")) or (name == "CpyDplct" and text in _REPEATS)
+    return repeat
+
+
+def _digest(document: etree._Element) -> bytes:
+    """16 bytes over names, attributes and values of a Document in document order.
+
+    Prefixes, comments, white space between elements and all of AppHdr (CreDt, PssblDplct, CpyDplct) do not count: a repeat
+    may change them.
+    """
+    parts: list[str] = []
+    for element in document.iter():
+        leaf = len(element) == 0
+        parts += (element.tag, (element.text or "") if leaf else "\x1e", *(f"{k}\x1d{v}" for k, v in element.items()))
+    return blake2b(_SEPARATOR.join(parts).encode(), digest_size=16).digest()

@@ -1,0 +1,72 @@
+"""What is remembered of a pacs.008 to answer or undo it: references, agents, and the form it came in."""
+
+import msgspec
+from lxml import etree
+
+from messages.iso20022.facts import Agent, CreditTransfer, References
+from messages.iso20022.parsing import BusinessMessage
+
+
+class Header(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The AppHdr of a request. Parties are whole Fr and To elements (XML, UTF-8): they have many forms."""
+
+    namespace: str
+    sender: bytes
+    receiver: bytes
+    service: str  # BizSvc
+    created: str  # CreDt as it stands
+
+
+class Original(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One request; encoded as a msgpack array."""
+
+    type: str
+    created: str
+    count: int
+    references: References
+    instructing: Agent
+    instructed: Agent
+    wrapper: tuple[str, ...]
+    header: Header | None
+
+    def encode(self) -> bytes:
+        """As bytes for the log."""
+        return _ENCODER.encode(self)
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(Original)
+
+
+def remember(message: BusinessMessage, transfer: CreditTransfer) -> Original:
+    """What is kept of a request."""
+    return Original(
+        message.type,
+        transfer.created,
+        transfer.count,
+        transfer.references,
+        transfer.instructing,
+        transfer.instructed,
+        message.wrapper,
+        _header(message.header),
+    )
+
+
+def recall(original: bytes) -> Original:
+    """The inverse of Original.encode. Raises msgspec.DecodeError for anything else."""
+    return _DECODER.decode(original)
+
+
+def _header(header: etree._Element | None) -> Header | None:
+    if header is None:
+        return None
+    namespace = etree.QName(header).namespace or ""
+    children = {etree.QName(child).localname: child for child in header}
+    service = children.get("BizSvc")
+    return Header(
+        namespace,
+        etree.tostring(children["Fr"], encoding="UTF-8", with_tail=False, xml_declaration=False),
+        etree.tostring(children["To"], encoding="UTF-8", with_tail=False, xml_declaration=False),
+        (service.text or "") if service is not None else "",
+        (children["CreDt"].text or "").strip(),
+    )
