@@ -200,7 +200,7 @@ class Framer(msgspec.Struct, frozen=True):
         return self.framing.write(length) + header + payload
 
     def answer_header(self, header: bytes) -> bytes:
-        """The header of an answer: of a TPDU (id, destination 2, source 2) the addresses swapped, any other as it is."""
+        """The header of an answer: of a TPDU (id, destination 2, source 2) the addresses swapped, else as it is."""
         if self.is_tpdu and len(header) == TPDU_LENGTH:
             return header[:1] + header[3:5] + header[1:3]
         return header

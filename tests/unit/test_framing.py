@@ -148,8 +148,16 @@ def test_a_length_that_the_prefix_cannot_tell_is_not_written() -> None:
         Framer.of("2-byte-bcd", maximum=70000).frame(bytes(10000))
 
 
-@pytest.mark.parametrize(("name", "header"), [("3-byte", "none"), ("2-byte-be", "fixed:x"), ("2-byte-be", "fixed"),
-                                              ("2-byte-be", "TPDU"), ("2-byte-be", "fixed:5000")])
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("3-byte", "none"),
+        ("2-byte-be", "fixed:x"),
+        ("2-byte-be", "fixed"),
+        ("2-byte-be", "TPDU"),
+        ("2-byte-be", "fixed:5000"),
+    ],
+)
 def test_a_framing_or_header_that_is_unknown_is_refused_at_configuration(name: str, header: str) -> None:
     with pytest.raises(ValueError, match=r"unknown|room"):
         Framer.of(name, header)
