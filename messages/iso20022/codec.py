@@ -14,10 +14,10 @@ from messages.iso20022.facts import (
     read_status_report,
 )
 from messages.iso20022.options import RESPONSE_CODES, Iso20022Options
-from messages.iso20022.original import recall, remember
+from messages.iso20022.original import Original, recall, remember
 from messages.iso20022.parsing import BusinessMessage, parse
 from messages.iso20022.schemas import load_schemas
-from messages.iso20022.status_report import Toward, build
+from messages.iso20022.status_report import Report, Toward, write
 from messages.message import (
     Attributes,
     Codec,
@@ -48,8 +48,8 @@ class Body(msgspec.Struct, frozen=True, gc=False):
 class Iso20022Codec:
     """Implements messages.message.Codec.
 
-    Messages made here carry no clock: the CreDtTm and CreDt of an answer are those of the request, those of a reversal come from
-    its `utc` argument.
+    Messages made here carry no clock: the CreDtTm and CreDt of an answer are those of the request, those of a reversal
+    come from its `utc` argument.
     """
 
     rail = "iso20022"
@@ -68,7 +68,8 @@ class Iso20022Codec:
     def decode(self, payload: bytes) -> Message:
         """A pacs.008 of any version there is a schema for is a REQUEST, a pacs.002 an ANSWER. Raises MessageError.
 
-        Attributes.bic is the creditor agent's BIC, else its clearing member identification, else the instructed agent's.
+        Attributes.bic is the creditor agent's BIC, else its clearing member identification, else the same of the
+        instructed agent.
         """
         message = parse(payload, self._schemas, self.options.maximum)
         repeat = _read_header(message)
@@ -111,7 +112,7 @@ class Iso20022Codec:
         )
 
     def _decide(self, statuses: tuple[str, ...]) -> tuple[Decision, str]:
-        """One decision of a report on several transactions: open while one is open, else approved if money moved for one.
+        """One decision for a report on several transactions: open while one is open, else approved if one is approved.
 
         An unknown status raises MessageError: taken for a refusal, it could hide that money moved.
         """
@@ -119,7 +120,7 @@ class Iso20022Codec:
         for status in statuses:
             decision = self._decisions.get(status)
             if decision is None:
-                raise MessageError("status that this link has no decision for", "/Document/FIToFIPmtStsRpt/TxInfAndSts/TxSts")
+                raise MessageError("a status that this link has no decision for", "/Document/FIToFIPmtStsRpt")
             decided.setdefault(decision, status)
         for decision in (Decision.INTERIM, Decision.APPROVED, Decision.DECLINED):
             if decision in decided:
@@ -141,7 +142,7 @@ class Iso20022Codec:
         return remember(body.message, body.facts).encode()
 
     def forward(self, message: Message, stan: int, source: Codec) -> Outbound:
-        """The payload as it came, byte for byte; its match key by this link's references. There is no STAN on this rail."""
+        """The payload as it came, byte for byte; its match key by this link's references. This rail has no STAN."""
         body = _body(message)
         return Outbound(body.message.payload, self._match_key(body.facts.references))
 
@@ -150,9 +151,14 @@ class Iso20022Codec:
         if outcome.content:
             return outcome.content
         request = recall(original)
-        status, _, reason = outcome.code.partition("/")
-        return build(
-            request, status, reason, Toward.DEBTOR_SIDE, self.options.bic, request.created, self.options.wrapper
+        header_created = request.header.created if request.header else ""
+        return self._report(request, outcome.code, Toward.DEBTOR_AGENT, request.created, header_created)
+
+    def _report(self, original: Original, code: str, toward: Toward, created: str, header_created: str) -> bytes:
+        status, _, reason = code.partition("/")
+        return write(
+            original,
+            Report(status, reason, toward, created, header_created, self.options.bic, self.options.wrapper),
         )
 
     def refuse(self, original: bytes, reason: Reason) -> Outcome:
@@ -163,13 +169,13 @@ class Iso20022Codec:
         return Outcome(Decision.DECLINED, f"RJCT/{code}", b"")
 
     def reversal(self, original: bytes, outbound_stan: int, stan: int, utc: float) -> Outbound:
-        """The negative confirmation: a pacs.002 RJCT to the creditor's agent (EPC SCT Inst scheme). It wants no answer: no key."""
-        created = datetime.fromtimestamp(utc, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        code = self.options.reversal_code
-        report = build(
-            recall(original), "RJCT", code, Toward.CREDITOR_SIDE, self.options.bic, created, self.options.wrapper
-        )
-        return Outbound(report, b"")
+        """The negative confirmation of the EPC SCT Inst scheme: a pacs.002 RJCT to the creditor's agent.
+
+        It wants no answer, so its match key is b"".
+        """
+        created = datetime.fromtimestamp(utc, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+        code = f"RJCT/{self.options.reversal_code}"
+        return Outbound(self._report(recall(original), code, Toward.CREDITOR_AGENT, created, created), b"")
 
     def repeat(self, payload: bytes) -> bytes:
         """Unchanged: the mark would be in AppHdr, and the payload is never serialised again."""
@@ -205,13 +211,10 @@ def _read_header(message: BusinessMessage) -> bool:
 
 
 def _digest(document: etree._Element) -> bytes:
-    """16 bytes over names, attributes and values of a Document in document order.
+    """16 bytes over the Document in exclusive canonical form (W3C Exclusive XML Canonicalization 1.0, no comments).
 
-    Prefixes, comments, white space between elements and all of AppHdr (CreDt, PssblDplct, CpyDplct) do not count: a repeat
-    may change them.
+    The wrapper, all of AppHdr (CreDt, PssblDplct, CpyDplct) and white space between elements do not count: a repeat may
+    change them.
     """
-    parts: list[str] = []
-    for element in document.iter():
-        leaf = len(element) == 0
-        parts += (element.tag, (element.text or "") if leaf else "\x1e", *(f"{k}\x1d{v}" for k, v in element.items()))
-    return blake2b(_SEPARATOR.join(parts).encode(), digest_size=16).digest()
+    canonical = etree.tostring(document, method="c14n", exclusive=True, with_comments=False)
+    return blake2b(canonical, digest_size=16).digest()

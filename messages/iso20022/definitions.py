@@ -3,14 +3,13 @@
 import functools
 import re
 import tomllib
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
 
 from lxml import etree
-from lxml.builder import ElementMaker
 
 XS = "http://www.w3.org/2001/XMLSchema"
-_xs = ElementMaker(namespace=XS, nsmap={"xs": XS})
 
 _OCCURRENCES = {"": ("1", "1"), "?": ("0", "1"), "*": ("0", "unbounded"), "+": ("1", "unbounded")}
 _FACETS = {"digits": "totalDigits", "fraction": "fractionDigits", "min": "minInclusive"}
@@ -35,26 +34,29 @@ def render(message: str) -> bytes:
     """The XSD of a shipped message type: its root element and every type reachable from it. UTF-8."""
     definition = _read(message)
     types = _types(_read(_SHARED)) | _types(definition)
-    root, root_type = definition["root"].split()
     namespace = definition["namespace"]
     schema = etree.Element(
         f"{{{XS}}}schema",
         {"targetNamespace": namespace, "elementFormDefault": "qualified"},
-        nsmap={"xs": XS, None: namespace},
+        nsmap={"xs": XS, "t": namespace},
     )
-    schema.append(_xs.element(name=root, type=root_type))
+    root, root_type = definition["root"].split()
+    _add(schema, "element", name=root, type=f"t:{root_type}")
     waiting, done = [root_type], {root_type}
     while waiting:
         name = waiting.pop()
         if name not in types:
             raise DefinitionError(f"{message}: type {name} is not defined")
         kind, content = types[name]
-        schema.append(_RENDERERS[kind](name, content))
-        for used in _uses(kind, content):
-            if used not in done:
-                done.add(used)
-                waiting.append(used)
+        _RENDERERS[kind](schema, name, content)
+        used = [text.split()[0] for text in content.values()] if isinstance(content, dict) else []
+        waiting += [each for each in dict.fromkeys(used) if each not in done]
+        done.update(used)
     return etree.tostring(schema, encoding="UTF-8")
+
+
+def _add(parent: etree._Element, tag: str, **attributes: str) -> etree._Element:
+    return etree.SubElement(parent, f"{{{XS}}}{tag}", attributes)
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -65,52 +67,48 @@ def _types(definition: dict[str, Any]) -> _Types:
     return {name: (kind, content) for kind in _KINDS for name, content in definition.get(kind, {}).items()}
 
 
-def _uses(kind: str, content: Any) -> list[str]:
-    return [text.split()[0] for text in content.values()] if isinstance(content, dict) else []
-
-
-def _simple(name: str, text: str) -> etree._Element:
+def _simple(schema: etree._Element, name: str, text: str) -> None:
     facts, _, pattern = " ".join(text.split()).partition(" matches ")
     facts, _, codes = facts.partition(" one of ")
     base, *facets = facts.split()
-    restriction = _xs.restriction(base=f"xs:{base}")
+    restriction = _add(_add(schema, "simpleType", name=name), "restriction", base=f"xs:{base}")
     words = iter(facets)
     for word in words:
         if word in _FACETS:
-            restriction.append(_xs(_FACETS[word], value=next(words)))
+            _add(restriction, _FACETS[word], value=next(words))
         elif length := re.fullmatch(r"(\d+)\.\.(\d+)", word):
-            restriction.append(_xs.minLength(value=length[1]))
-            restriction.append(_xs.maxLength(value=length[2]))
+            _add(restriction, "minLength", value=length[1])
+            _add(restriction, "maxLength", value=length[2])
         else:
             raise DefinitionError(f"{name}: {word} is no facet")
-    restriction.extend(_xs.enumeration(value=code) for code in codes.split())
+    for code in codes.split():
+        _add(restriction, "enumeration", value=code)
     if pattern:
-        restriction.append(_xs.pattern(value=pattern))
-    return _xs.simpleType(restriction, name=name)
+        _add(restriction, "pattern", value=pattern)
 
 
-def _any(name: str, namespace: str) -> etree._Element:
-    return _xs.complexType(_xs.sequence(_xs.any(namespace=namespace, processContents="lax")), name=name)
+def _any(schema: etree._Element, name: str, namespace: str) -> None:
+    sequence = _add(_add(schema, "complexType", name=name), "sequence")
+    _add(sequence, "any", namespace=namespace, processContents="lax")
 
 
-def _amount(name: str, lines: dict[str, str]) -> etree._Element:
-    extension = _xs.extension(base=lines["value"])
+def _amount(schema: etree._Element, name: str, lines: dict[str, str]) -> None:
+    content = _add(_add(schema, "complexType", name=name), "simpleContent")
+    extension = _add(content, "extension", base=f"t:{lines['value']}")
     for attribute, kind in lines.items():
         if attribute != "value":
-            extension.append(_xs.attribute(name=attribute, type=kind, use="required"))
-    return _xs.complexType(_xs.simpleContent(extension), name=name)
+            _add(extension, "attribute", name=attribute, type=f"t:{kind}", use="required")
 
 
-def _elements(group: str, name: str, lines: dict[str, str]) -> etree._Element:
-    body = _xs(group)
+def _elements(group: str, schema: etree._Element, name: str, lines: dict[str, str]) -> None:
+    body = _add(_add(schema, "complexType", name=name), group)
     for element, text in lines.items():
         kind, _, occurrence = text.partition(" ")
         least, most = _OCCURRENCES.get(occurrence) or occurrence.split("..")
-        body.append(_xs.element(name=element, type=kind, minOccurs=least, maxOccurs=most or "unbounded"))
-    return _xs.complexType(body, name=name)
+        _add(body, "element", name=element, type=f"t:{kind}", minOccurs=least, maxOccurs=most or "unbounded")
 
 
-_RENDERERS = {
+_RENDERERS: dict[str, Callable[[etree._Element, str, Any], None]] = {
     "simple": _simple,
     "any": _any,
     "amount": _amount,

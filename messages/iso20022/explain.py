@@ -13,7 +13,7 @@ _EXPLAINED_MAXIMUM = 4000  # elements; xmlschema takes some 50 µs for each
 
 
 def explain(element: etree._Element, schema: Schema) -> MessageError:
-    """The first schema error of an element (a Document or an AppHdr): the path of the element and what was expected there.
+    """The first schema error of a Document or an AppHdr: the path of the element and what was expected there.
 
     Never a value, and no name but those of the schema: both may be personal data of whoever sent the message.
     """
@@ -21,7 +21,7 @@ def explain(element: etree._Element, schema: Schema) -> MessageError:
         return MessageError("does not follow its schema (too large to say where)", path_of(element, element))
     # Location hints are xsi:schemaLocation: a sender must not make us read files.
     for error in schema.explainer.iter_errors(element, use_location_hints=False):
-        found = error.elem if error.elem is not None else element
+        found = error.elem if isinstance(error.elem, etree._Element) else element
         return MessageError(_reason(error), path_of(found, element))
     return MessageError("does not follow its schema", path_of(element, element))
 

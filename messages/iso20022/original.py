@@ -8,11 +8,11 @@ from messages.iso20022.parsing import BusinessMessage
 
 
 class Header(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The AppHdr of a request. Parties are whole Fr and To elements (XML, UTF-8): they have many forms."""
+    """The AppHdr of a request. Parties are what stood inside Fr and To, as XML: they have many forms."""
 
     namespace: str
-    sender: bytes
-    receiver: bytes
+    sender: str
+    receiver: str
     service: str  # BizSvc
     created: str  # CreDt as it stands
 
@@ -60,13 +60,17 @@ def recall(original: bytes) -> Original:
 def _header(header: etree._Element | None) -> Header | None:
     if header is None:
         return None
-    namespace = etree.QName(header).namespace or ""
     children = {etree.QName(child).localname: child for child in header}
     service = children.get("BizSvc")
     return Header(
-        namespace,
-        etree.tostring(children["Fr"], encoding="UTF-8", with_tail=False, xml_declaration=False),
-        etree.tostring(children["To"], encoding="UTF-8", with_tail=False, xml_declaration=False),
+        etree.QName(header).namespace or "",
+        _inside(children["Fr"]),
+        _inside(children["To"]),
         (service.text or "") if service is not None else "",
         (children["CreDt"].text or "").strip(),
     )
+
+
+def _inside(party: etree._Element) -> str:
+    """The children in exclusive canonical form: it declares the namespaces it uses, so it stands anywhere."""
+    return "".join(etree.tostring(child, method="c14n", exclusive=True, with_tail=False).decode() for child in party)

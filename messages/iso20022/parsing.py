@@ -13,9 +13,10 @@ MAXIMUM_BYTES = 1_000_000  # a file of some 700 transactions
 _WRAPPER_DEPTH = 8  # elements around Document; real wrappers have one to three
 _WRAPPER_ELEMENTS = 100
 
-# One configuration for all bytes from outside; lxml serialises its use between threads. The encoding is fixed, so what a
-# declaration says cannot change how the DOCTYPE scan and the parser read the bytes. Without huge_tree libxml2 bounds depth (256).
-# Comments and processing instructions are dropped, so that they do not split a value in two.
+# One configuration for all bytes from outside; lxml serialises its use between threads. The encoding is fixed, so what
+# a declaration says cannot change how the DOCTYPE scan and the parser read the bytes. Without huge_tree libxml2 bounds
+# depth (256). Comments and processing instructions are dropped, so that they do not split a value in two; white space
+# between elements too, so that it does not count in the digest.
 _PARSER = etree.XMLParser(
     encoding="utf-8",
     resolve_entities=False,
@@ -24,6 +25,7 @@ _PARSER = etree.XMLParser(
     huge_tree=False,
     remove_comments=True,
     remove_pis=True,
+    remove_blank_text=True,
     collect_ids=False,
 )
 _BOM = b"\xef\xbb\xbf"
@@ -86,7 +88,7 @@ def _parse_xml(payload: bytes, maximum: int) -> etree._Element:
     try:
         return etree.fromstring(payload, _PARSER)
     except etree.XMLSyntaxError as error:
-        reason = _SYNTAX_ERRORS.get(error.code, "not well-formed XML")
+        reason = _SYNTAX_ERRORS.get(error.code, "not well-formed XML")  # type: ignore[attr-defined]
         # The parser's text may quote the message: neither it nor the exception goes any further.
         raise MessageError(reason, offset=_offset(payload, *error.position)) from None
 
@@ -119,10 +121,11 @@ def _locate(root: etree._Element) -> tuple[etree._Element, etree._Element | None
             else:
                 below.extend(element.iterchildren(etree.Element))
         level = below
-    if len(documents) != 1 or len(headers) > 1:
-        count = "no" if not documents else "more than one"
-        what = "AppHdr" if len(headers) > 1 else "Document"
-        raise MessageError(f"{'more than one' if what == 'AppHdr' else count} {what} element", f"/{what}")
+    if not documents:
+        raise MessageError("no Document (a message in a scheme's own namespace cannot be validated)", "/Document")
+    for found in (documents, headers):
+        if len(found) > 1:
+            raise MessageError("more than one in a message", f"/{etree.QName(found[0]).localname}")
     return documents[0], headers[0] if headers else None
 
 

@@ -17,7 +17,7 @@ class SchemaError(Exception):
 
 
 def message_type(namespace: str) -> str:
-    """The message type that a namespace stands for ("pacs.008.001.08"), or "" for a namespace that is not ISO 20022's."""
+    """The message type that a namespace stands for ("pacs.008.001.08"), or "" for one that is not ISO 20022's."""
     match = _ISO_NAMESPACE.fullmatch(namespace)
     return match[1] if match else ""
 
@@ -25,16 +25,16 @@ def message_type(namespace: str) -> str:
 class Schema:
     """One target namespace, compiled twice: by libxml2 for the hot path, by xmlschema to explain an error.
 
-    Both are built here, about 0.2 s a schema: built at the first bad message, the explaining one would stall the event loop.
+    Both are built here, about 0.2 s a schema: built at the first bad message, the second would stall the event loop.
     """
 
     def __init__(self, source: bytes, base: Path | None = None) -> None:
         """Compile an XSD. `base` is the file it came from: its includes are looked up beside it, never on a network.
 
-        Raises lxml.etree.LxmlError, xmlschema.XMLSchemaException or UnicodeDecodeError for what is no XML Schema in UTF-8.
+        Raises lxml.etree.LxmlError, xmlschema.XMLSchemaException or UnicodeDecodeError for what is no schema in UTF-8.
         """
         parser = etree.XMLParser(no_network=True, resolve_entities=False)
-        tree = etree.fromstring(source, parser, base_url=str(base) if base else None)
+        tree = etree.fromstring(source, parser, base_url=str(base or ""))
         self.namespace = tree.get("targetNamespace", "")
         self.type = message_type(self.namespace)
         self.source = source

@@ -1,9 +1,10 @@
-"""Builds the pacs.002.001.10 that the switch makes itself: refusals, and negative confirmations to the creditor's agent."""
+"""Writes the pacs.002 that the switch makes itself: refusals, and negative confirmations to the creditor's agent."""
 
 import enum
 from hashlib import blake2b
+from xml.sax.saxutils import escape, quoteattr
 
-from lxml import etree
+import msgspec
 
 from messages.iso20022.facts import Agent
 from messages.iso20022.original import Header, Original
@@ -11,123 +12,116 @@ from messages.iso20022.original import Header, Original
 TYPE = "pacs.002.001.10"
 _NAMESPACE = f"urn:iso:std:iso:20022:tech:xsd:{TYPE}"
 
+# An element: its name, and its text (as XML) or its children. One with neither is left out.
+_Element = tuple[str, "str | list[_Element]"]
+
 
 class Toward(enum.Enum):
-    """Who a report is for: it swaps the parties of the request, or goes the request's own way."""
+    """Who a report is for: back, with the parties of the request swapped, or on, the request's own way."""
 
-    DEBTOR_SIDE = "answer"
-    CREDITOR_SIDE = "reversal"
+    DEBTOR_AGENT = "answer"
+    CREDITOR_AGENT = "reversal"
 
 
-def build(
-    original: Original, status: str, reason: str, toward: Toward, bic: str, created: str, wrapper: tuple[str, ...]
-) -> bytes:
-    """A pacs.002 with one status, in the form of the request: wrapper, AppHdr where the request had one, Document. UTF-8.
+class Report(msgspec.Struct, frozen=True, gc=False):
+    """What a status report says of a request."""
 
-    `reason` is a status reason code or "". `bic` is the switch's own, or "" for the party named by the request.
-    `created` is CreDtTm and the header's CreDt where the request gives none (ISO 8601 with offset). MsgId and BizMsgIdr are
-    32 hexadecimal digits derived from the arguments, so that the same report has the same identification at any node.
+    status: str  # "RJCT"
+    reason: str  # status reason code, or ""
+    toward: Toward
+    created: str  # CreDtTm, ISO 8601
+    header_created: str  # CreDt of the AppHdr
+    bic: str = ""  # the switch's own; "" takes the party named by the request
+    wrapper: tuple[str, ...] = ()  # Clark names; () takes those of the request
+
+
+def write(original: Original, report: Report) -> bytes:
+    """A pacs.002.001.10 in the form of the request: its wrapper, an AppHdr where the request had one, Document. UTF-8.
+
+    One transaction gets its TxSts; a request of several is decided as a whole, by GrpSts. MsgId and BizMsgIdr are 32
+    hexadecimal digits derived from the arguments, so that one report has one identification, whichever node makes it.
     """
-    seed = b"\0".join((original.encode(), status.encode(), reason.encode(), toward.value.encode(), created.encode()))
+    seed = msgspec.msgpack.encode((original, report.status, report.reason, report.toward.value, report.created))
     msg_id = blake2b(seed, digest_size=16).hexdigest()
-    document = _document(original, status, reason, toward, bic, created, msg_id)
-    if original.header is None and not wrapper:
-        return _serialise(document)
-    names = wrapper or original.wrapper
-    outermost = parent = etree.Element(names[0], nsmap={None: etree.QName(names[0]).namespace})
-    for name in names[1:]:
-        parent = etree.SubElement(parent, name, nsmap={None: etree.QName(name).namespace})
+    parts = ['<?xml version="1.0" encoding="UTF-8"?>\n']
+    ends: list[str] = []
+    outer = ""
+    for name in report.wrapper or original.wrapper:
+        namespace, _, local = name.rpartition("}")
+        declaration = f" xmlns={quoteattr(namespace[1:])}" if namespace != outer else ""
+        parts.append(f"<{local}{declaration}>")
+        ends.append(f"</{local}>")
+        outer = namespace
     if original.header is not None:
-        parent.append(_header(original.header, toward, bic, created, msg_id))
-    parent.append(document)
-    return _serialise(outermost)
+        header = _header(original.header, report, msg_id)
+        parts.append(f"<AppHdr xmlns={quoteattr(original.header.namespace)}>{_xml(header)}</AppHdr>")
+    parts.append(f'<Document xmlns="{_NAMESPACE}">{_xml(_document(original, report, msg_id))}</Document>')
+    return "".join((*parts, *reversed(ends))).encode()
 
 
-def _serialise(element: etree._Element) -> bytes:
-    return etree.tostring(element, encoding="UTF-8", xml_declaration=True)
+def _xml(elements: list[_Element]) -> str:
+    out = []
+    for name, content in elements:
+        inner = content if isinstance(content, str) else _xml(content)
+        if inner:
+            out.append(f"<{name}>{inner}</{name}>")
+    return "".join(out)
 
 
-def _add(parent: etree._Element, name: str, text: str | None = None) -> etree._Element:
-    """A child in its parent's namespace."""
-    child = etree.SubElement(parent, parent.tag.rpartition("}")[0] + "}" + name)
-    child.text = text
-    return child
-
-
-def _document(
-    original: Original, status: str, reason: str, toward: Toward, bic: str, created: str, msg_id: str
-) -> etree._Element:
-    document = etree.Element(f"{{{_NAMESPACE}}}Document", nsmap={None: _NAMESPACE})
-    report = _add(document, "FIToFIPmtStsRpt")
-    header = _add(report, "GrpHdr")
-    _add(header, "MsgId", msg_id)
-    _add(header, "CreDtTm", created)
-    if toward is Toward.DEBTOR_SIDE:
-        sender, receiver = original.instructed, original.instructing
+def _document(original: Original, report: Report, msg_id: str) -> list[_Element]:
+    references = original.references
+    reason: _Element = ("StsRsnInf", [("Rsn", [("Cd", escape(report.reason))])])
+    group: list[_Element] = [
+        ("OrgnlMsgId", escape(references.msg_id)),
+        ("OrgnlMsgNmId", original.type),
+        ("OrgnlCreDtTm", original.created),
+    ]
+    transaction: list[_Element] = []
+    if original.count > 1:
+        group += [("OrgnlNbOfTxs", str(original.count)), ("GrpSts", report.status), reason]
     else:
         sender, receiver = original.instructing, original.instructed
-    group = _add(report, "OrgnlGrpInfAndSts")
-    _add(group, "OrgnlMsgId", original.references.msg_id)
-    _add(group, "OrgnlMsgNmId", original.type)
-    _add(group, "OrgnlCreDtTm", original.created)
-    if original.count > 1:
-        _add(group, "OrgnlNbOfTxs", str(original.count))
-        _add(group, "GrpSts", status)
-        _add_reason(group, reason)
-        return document
-    transaction = _add(report, "TxInfAndSts")
-    references = original.references
-    for name, value in (
-        ("OrgnlInstrId", references.instr_id),
-        ("OrgnlEndToEndId", references.end_to_end_id),
-        ("OrgnlTxId", references.tx_id),
-        ("OrgnlUETR", references.uetr),
-    ):
-        if value:
-            _add(transaction, name, value)
-    _add(transaction, "TxSts", status)
-    _add_reason(transaction, reason)
-    _add_agent(transaction, "InstgAgt", Agent(bic) if bic else sender)
-    _add_agent(transaction, "InstdAgt", receiver)
-    return document
+        if report.toward is Toward.DEBTOR_AGENT:
+            sender, receiver = receiver, sender
+        transaction = [
+            ("OrgnlInstrId", escape(references.instr_id)),
+            ("OrgnlEndToEndId", escape(references.end_to_end_id)),
+            ("OrgnlTxId", escape(references.tx_id)),
+            ("OrgnlUETR", references.uetr),
+            ("TxSts", report.status),
+            reason,
+            ("InstgAgt", _agent(Agent(report.bic) if report.bic else sender)),
+            ("InstdAgt", _agent(receiver)),
+        ]
+    return [
+        (
+            "FIToFIPmtStsRpt",
+            [
+                ("GrpHdr", [("MsgId", msg_id), ("CreDtTm", report.created)]),
+                ("OrgnlGrpInfAndSts", group),
+                ("TxInfAndSts", transaction),
+            ],
+        )
+    ]
 
 
-def _add_reason(parent: etree._Element, reason: str) -> None:
-    if reason:
-        _add(_add(_add(parent, "StsRsnInf"), "Rsn"), "Cd", reason)
-
-
-def _add_agent(parent: etree._Element, name: str, agent: Agent) -> None:
-    if agent == Agent():
-        return
-    institution = _add(_add(parent, name), "FinInstnId")
-    if agent.bic:
-        _add(institution, "BICFI", agent.bic)
+def _agent(agent: Agent) -> list[_Element]:
+    member: list[_Element] = []
     if agent.member_id:
-        member = _add(institution, "ClrSysMmbId")
-        if agent.clearing_system:
-            _add(_add(member, "ClrSysId"), "Cd", agent.clearing_system)
-        _add(member, "MmbId", agent.member_id)
+        member = [("ClrSysId", [("Cd", escape(agent.clearing_system))]), ("MmbId", escape(agent.member_id))]
+    return [("FinInstnId", [("BICFI", agent.bic), ("ClrSysMmbId", member)])]
 
 
-def _header(request: Header, toward: Toward, bic: str, created: str, msg_id: str) -> etree._Element:
-    header = etree.Element(f"{{{request.namespace}}}AppHdr", nsmap={None: request.namespace})
+def _header(request: Header, report: Report, msg_id: str) -> list[_Element]:
     sender, receiver = request.sender, request.receiver
-    if toward is Toward.DEBTOR_SIDE:
+    if report.toward is Toward.DEBTOR_AGENT:
         sender, receiver = receiver, sender
-        created = request.created
-    if bic:
-        _add(_add(_add(_add(header, "Fr"), "FIId"), "FinInstnId"), "BICFI", bic)
-    else:
-        _add_party(header, "Fr", sender)
-    _add_party(header, "To", receiver)
-    _add(header, "BizMsgIdr", msg_id)
-    _add(header, "MsgDefIdr", TYPE)
-    if request.service:
-        _add(header, "BizSvc", request.service)
-    _add(header, "CreDt", created)
-    return header
-
-
-def _add_party(header: etree._Element, name: str, party: bytes) -> None:
-    _add(header, name).extend(etree.fromstring(party))
+    own: list[_Element] = [("FIId", [("FinInstnId", [("BICFI", escape(report.bic))])])]
+    return [
+        ("Fr", own if report.bic else sender),
+        ("To", receiver),
+        ("BizMsgIdr", msg_id),
+        ("MsgDefIdr", TYPE),
+        ("BizSvc", escape(request.service)),
+        ("CreDt", report.header_created),
+    ]
