@@ -58,6 +58,7 @@ class Dialect:
         self.sensitive = SENSITIVE | {number for number, field in self.fields.items() if field.spec.sensitive}
         self._mti_codec = None if layout.mti == "bcd" else TEXT[layout.mti][0]
         self._bitmap_codec = None if layout.bitmap == "binary" else TEXT[layout.bitmap][0]
+        self.mti_length = 2 if self._mti_codec is None else 4  # bytes
         self._spec = self._library_spec()
         self._rows = {
             str(number): (number, field.check_length, field.finish, field.check)

@@ -89,6 +89,12 @@ class Field:
                 count = len(data)
         return self._length(count) + data if self.notation.indicator else data
 
+    def encodes_like(self, other: "Field") -> bool:
+        """Whether every encoded value of `other` is one of this field too."""
+        return msgspec.structs.replace(self.spec, name="", sensitive=False, subfields=()) == msgspec.structs.replace(
+            other.spec, name="", sensitive=False, subfields=()
+        )
+
     def prepare(self, value: str) -> str:
         """The text that pyiso8583 encodes as this value. Raises ValueError without the value."""
         notation, encoding = self.notation, self.spec.encoding

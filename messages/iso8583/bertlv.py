@@ -1,0 +1,71 @@
+"""BER-TLV as EMV uses it in DE55 (EMV Book 3 annex B; ISO/IEC 8825-1): parse, build, take out the cardholder's data.
+
+Tags are upper-case hex text ("9F26", "5A"), of up to four bytes; lengths are short or of one to three bytes, never
+indefinite. Zero bytes between objects are padding.
+"""
+
+from collections.abc import Iterable
+
+# Track 1 and 2 equivalent data, PAN, cardholder name, expiry, discretionary data of the tracks, contactless track 2
+CARDHOLDER = frozenset(("56", "57", "5A", "5F20", "5F24", "9F1F", "9F20", "9F6B"))
+
+_TAG_BYTES_MAX = 4
+_LENGTH_BYTES_MAX = 3
+
+
+def parse(data: bytes) -> list[tuple[str, bytes]]:
+    """The objects in order, templates unopened. Raises ValueError with an offset and no data."""
+    objects = []
+    at, size = 0, len(data)
+    while at < size:
+        if data[at] == 0:
+            at += 1
+            continue
+        start = at
+        at += 1
+        if data[start] & 0x1F == 0x1F:
+            while at < size and data[at] & 0x80:
+                at += 1
+            at += 1
+        if at >= size or at - start > _TAG_BYTES_MAX:
+            raise ValueError(f"a tag does not end, or no length follows it, at byte {start}")
+        tag = data[start:at].hex().upper()
+        length = data[at]
+        at += 1
+        if length & 0x80:
+            count = length & 0x7F
+            if not 0 < count <= _LENGTH_BYTES_MAX or at + count > size:
+                raise ValueError(f"length is indefinite, too long or cut off at byte {at - 1}")
+            length = int.from_bytes(data[at : at + count], "big")
+            at += count
+        if at + length > size:
+            raise ValueError(f"value is cut off at byte {at}")
+        objects.append((tag, data[at : at + length]))
+        at += length
+    return objects
+
+
+def build(objects: Iterable[tuple[str, bytes]]) -> bytes:
+    """Objects as bytes, with the shortest lengths. Raises ValueError for a tag that is not hex."""
+    return b"".join(bytes.fromhex(tag) + _length(len(value)) + value for tag, value in objects)
+
+
+def without_cardholder_data(data: bytes) -> bytes:
+    """The same without the objects in CARDHOLDER, in templates too; `data` itself where there are none.
+
+    Raises ValueError when it cannot be parsed.
+    """
+    objects = parse(data)
+    kept = [(tag, _opened(tag, value)) for tag, value in objects if tag not in CARDHOLDER]
+    return data if kept == objects else build(kept)
+
+
+def _opened(tag: str, value: bytes) -> bytes:
+    return without_cardholder_data(value) if int(tag[:2], 16) & 0x20 else value
+
+
+def _length(count: int) -> bytes:
+    if count < 0x80:
+        return bytes((count,))
+    size = (count.bit_length() + 7) // 8
+    return bytes((0x80 | size,)) + count.to_bytes(size, "big")

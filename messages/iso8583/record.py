@@ -1,0 +1,88 @@
+"""What is recorded of a request and of a decision: encoded fields without cardholder authentication data, as msgpack.
+
+Records carry the name of their dialect, so that a link of another dialect can read them.
+"""
+
+import re
+
+import msgspec
+
+from messages.iso8583.bertlv import without_cardholder_data
+from messages.iso8583.dialect import Dialect, Iso8583
+from messages.iso8583.loader import load_dialect
+from messages.message import MessageError
+
+CHIP_DATA = 55
+_ACCOUNT = re.compile("[0-9]*")
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A request (`original`) or the fields of an answer (`Outcome.content`). Its repr holds no field."""
+
+    dialect: str
+    mti: str
+    raw: dict[int, bytes]
+    pan: str = ""  # of a request that has it in its track only: for a reversal
+
+    def __repr__(self) -> str:
+        return f"Record({self.dialect} {self.mti})"
+
+    def message(self) -> Iso8583:
+        """Its fields decoded in its own dialect. Raises MessageError."""
+        dialect = load_dialect(self.dialect)
+        return dialect.decode(dialect.assemble(self.mti, self.raw))
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Record)
+
+
+def pack(record: Record) -> bytes:
+    return _encoder.encode(record)
+
+
+def unpack(data: bytes) -> Record:
+    """Raises MessageError for what is no record."""
+    try:
+        return _decoder.decode(data)
+    except msgspec.MsgspecError:
+        raise MessageError("not a record of an ISO 8583 message") from None
+
+
+def account(fields: dict[int, str]) -> str:
+    """The PAN: DE2, or the leading digits of track 2 (DE35)."""
+    pan = fields.get(2)
+    if pan is not None:
+        return pan
+    match = _ACCOUNT.match(fields.get(35, ""))
+    return match[0] if match else ""
+
+
+def request_record(body: Iso8583) -> Record:
+    """A request without its sensitive fields."""
+    sensitive = body.dialect.sensitive
+    raw = {number: part for number, part in body.raw.items() if number not in sensitive}
+    return Record(body.dialect.name, body.mti, raw, "" if 2 in raw else account(body.fields))
+
+
+def answer_record(body: Iso8583) -> Record:
+    """An answer without its sensitive fields. Its chip data are the issuer's (ARPC, scripts) and stay, but for what
+    belongs to the cardholder; chip data that cannot be parsed are left out, since nobody can tell what is in them.
+    """
+    sensitive = body.dialect.sensitive
+    raw = {number: part for number, part in body.raw.items() if number not in sensitive}
+    chip = body.fields.get(CHIP_DATA)
+    if chip is not None:
+        part = _issuer_chip_data(body.dialect, chip, body.raw[CHIP_DATA])
+        if part is not None:
+            raw[CHIP_DATA] = part
+    return Record(body.dialect.name, body.mti, raw)
+
+
+def _issuer_chip_data(dialect: Dialect, chip: str, part: bytes) -> bytes | None:
+    try:
+        data = bytes.fromhex(chip)
+        kept = without_cardholder_data(data)
+    except ValueError:
+        return None
+    return part if kept == data else dialect.encode_field(CHIP_DATA, kept.hex().upper())
