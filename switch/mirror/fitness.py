@@ -1,0 +1,108 @@
+"""Is this etcd fit for a replicated log? Versions with known faults, unfit settings, and what to do about them."""
+
+import asyncio
+import logging
+import re
+import ssl
+from typing import Any
+
+import aiohttp
+import grpc.aio
+import msgspec
+from etcd3 import etcdrpc
+
+from .client import Client, Endpoint, describe
+
+log = logging.getLogger("switch.mirror")
+
+# The first release of each line without known faults that lose watch events or answer linearizable reads from the past.
+SOUND = {(3, 4): 42, (3, 5): 28, (3, 6): 9}
+SNAPSHOT_COUNT_MAX = 10_000
+SNAPSHOT_COUNT_DEFAULT = {(3, 4): 100_000, (3, 5): 100_000, (3, 6): 10_000}
+QUOTA_BYTES_MIN = 512 * 1024 * 1024
+HTTP_TIMEOUT_S = 1.0
+
+
+def version_warning(version: str) -> str | None:
+    """What is wrong with an etcd of this version, or None."""
+    match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
+    if match is None:
+        return f"etcd says version {version!r}, which is not known here"
+    line, patch = (int(match[1]), int(match[2])), int(match[3])
+    if line < min(SOUND):
+        return f"etcd {version} is too old: upgrade to 3.4.{SOUND[3, 4]} or later"
+    sound = SOUND.get(line, 0)
+    if patch >= sound:
+        return None
+    return f"etcd {version} can lose watch events or read stale: upgrade to {line[0]}.{line[1]}.{sound} or later"
+
+
+def snapshot_count_warning(version: str, cmdline: list[str]) -> str | None:
+    """`--snapshot-count` as the process was started with it; it decides how much of the log etcd keeps in memory."""
+    text = " ".join(cmdline)
+    match = re.search(r"--?snapshot-count[= ](\d+)", text)
+    major_minor = tuple(int(part) for part in version.split(".")[:2])
+    default = SNAPSHOT_COUNT_DEFAULT.get((major_minor[0], major_minor[1]), SNAPSHOT_COUNT_MAX)
+    count = int(match[1]) if match else default
+    if count <= SNAPSHOT_COUNT_MAX:
+        return None
+    origin = "" if match else " (the default: not on its command line; a config file or ETCD_SNAPSHOT_COUNT may differ)"
+    return f"etcd keeps {count} entries in memory{origin}: start it with --snapshot-count 5000"
+
+
+def quota_warning(metrics: str) -> str | None:
+    """`--quota-backend-bytes` from etcd's metrics."""
+    match = re.search(r"^etcd_server_quota_backend_bytes (\S+)$", metrics, re.MULTILINE)
+    if match is None:
+        return "etcd does not say its quota: check --quota-backend-bytes"
+    quota = int(float(match[1]))
+    if quota >= QUOTA_BYTES_MIN:
+        return None
+    return f"etcd's quota is {quota} bytes: start it with --quota-backend-bytes {QUOTA_BYTES_MIN} or more"
+
+
+async def examine(client: Client) -> tuple[str, list[str]]:
+    """The version of the first endpoint that answers, and warnings about all. Takes a few seconds at most."""
+    found = await asyncio.gather(*(_examine_endpoint(client, endpoint) for endpoint in client.endpoints))
+    versions = [version for version, _ in found if version]
+    warnings = [warning for _, some in found for warning in some]
+    for warning in warnings:
+        log.warning("etcd.unfit %s", warning)
+    return (versions[0] if versions else ""), warnings
+
+
+async def _examine_endpoint(client: Client, endpoint: Endpoint) -> tuple[str, list[str]]:
+    try:
+        status = await endpoint.maintenance.Status(
+            etcdrpc.StatusRequest(), timeout=HTTP_TIMEOUT_S, metadata=client.metadata
+        )
+    except grpc.aio.AioRpcError as error:
+        return "", [f"{endpoint.url}: {describe(error)}"]
+    warnings = [version_warning(status.version)]
+    try:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=HTTP_TIMEOUT_S)) as session:
+            context = _tls(client)
+            variables = msgspec.json.decode(await _get(session, f"{endpoint.url}/debug/vars", context))
+            warnings.append(snapshot_count_warning(status.version, variables["cmdline"]))
+            warnings.append(quota_warning((await _get(session, f"{endpoint.url}/metrics", context)).decode()))
+    except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError, KeyError) as error:
+        warnings.append(
+            f"cannot read its settings over HTTP ({type(error).__name__}): check --snapshot-count and the quota"
+        )
+    return status.version, [f"{endpoint.url}: {warning}" for warning in warnings if warning]
+
+
+async def _get(session: aiohttp.ClientSession, url: str, context: ssl.SSLContext | None) -> bytes:
+    async with session.get(url, ssl=context if context is not None else True) as response:
+        response.raise_for_status()
+        return await response.read()
+
+
+def _tls(client: Client) -> ssl.SSLContext | None:
+    settings: Any = client.settings
+    if not settings.ca_file:
+        return None
+    context = ssl.create_default_context(cafile=settings.ca_file)
+    if settings.cert_file:
+        context.load_cert_chain(settings.cert_file, settings.key_file)
+    return context

@@ -1,0 +1,1 @@
+"""Programs around the switch: etcd for tests, injector, simulators, demo, benchmarks."""
