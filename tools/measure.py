@@ -1,0 +1,159 @@
+"""What an injector counts and times: totals, latency percentiles, a series per second, the longest silence."""
+
+import asyncio
+from array import array
+
+import msgspec
+
+
+class Percentiles(msgspec.Struct, frozen=True):
+    """Milliseconds."""
+
+    p50: float
+    p99: float
+    p999: float
+    max: float
+
+
+class Second(msgspec.Struct, frozen=True):
+    """One second of a run. Latencies in milliseconds, of the answers that came in it."""
+
+    second: int
+    sent: int
+    answered: int
+    p50: float
+    p99: float
+    max: float
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """The run so far. rate: answers in the last second. p50, p99: milliseconds, of the last second."""
+
+    seconds: float
+    sent: int
+    answered: int
+    approved: int
+    outstanding: int
+    rate: int
+    p50: float
+    p99: float
+
+
+class Result(msgspec.Struct, frozen=True):
+    """A whole run. sent: requests, repeats not counted. lost: requests without any answer.
+
+    skipped: arrivals at which every terminal was waiting. unexpected: answers that nobody waited for.
+    longest_gap_ms: the longest time without any answer while at least one was outstanding.
+    """
+
+    sent: int
+    answered: int
+    approved: int
+    declined: int
+    lost: int
+    skipped: int
+    repeats: int
+    unexpected: int
+    closes: int
+    resets: int
+    seconds: float
+    latency_ms: Percentiles
+    longest_gap_ms: float
+    per_second: list[Second]
+
+
+class Tally:
+    """Counts one run. Times are monotonic seconds."""
+
+    def __init__(self) -> None:
+        self.sent = self.answered = self.approved = 0
+        self.settled = asyncio.Event()  # nothing is outstanding
+        self.settled.set()
+        self.skipped = self.repeats = self.unexpected = self.closes = self.resets = 0
+        self._begun = self._last_answer = self._ended = 0.0
+        self._longest_gap = 0.0
+        self._sent_at = array("d")
+        self._answered_at = array("d")
+        self._latency_ms = array("d")
+        self._shown = 0
+
+    @property
+    def outstanding(self) -> int:
+        return self.sent - self.answered
+
+    def begin(self, now: float) -> None:
+        self._begun = self._ended = now
+
+    def on_sent(self, now: float) -> None:
+        if self.sent == self.answered:
+            self._last_answer = now  # silence counts from here: before, there was nothing to answer
+            self.settled.clear()
+        self.sent += 1
+        self._sent_at.append(now)
+
+    def on_answer(self, since: float, now: float, approved: bool) -> None:
+        self.answered += 1
+        self.approved += approved
+        self._longest_gap = max(self._longest_gap, now - self._last_answer)
+        self._last_answer = self._ended = now
+        self._answered_at.append(now)
+        if self.sent == self.answered:
+            self.settled.set()
+        self._latency_ms.append((now - since) * 1000)
+
+    def progress(self, now: float) -> Progress:
+        fresh = sorted(self._latency_ms[self._shown :])
+        self._shown = len(self._latency_ms)
+        return Progress(
+            now - self._begun,
+            self.sent,
+            self.answered,
+            self.approved,
+            self.outstanding,
+            len(fresh),
+            quantile(fresh, 0.5),
+            quantile(fresh, 0.99),
+        )
+
+    def result(self, now: float) -> Result:
+        if self.outstanding:
+            self._longest_gap = max(self._longest_gap, now - self._last_answer)
+        ordered = sorted(self._latency_ms)
+        return Result(
+            self.sent,
+            self.answered,
+            self.approved,
+            self.answered - self.approved,
+            self.outstanding,
+            self.skipped,
+            self.repeats,
+            self.unexpected,
+            self.closes,
+            self.resets,
+            self._ended - self._begun,
+            Percentiles(*(quantile(ordered, part) for part in (0.5, 0.99, 0.999, 1.0))),
+            self._longest_gap * 1000,
+            self._series(),
+        )
+
+    def _series(self) -> list[Second]:
+        sent: dict[int, int] = {}
+        for moment in self._sent_at:
+            second = int(moment - self._begun)
+            sent[second] = sent.get(second, 0) + 1
+        latencies: dict[int, list[float]] = {}
+        for moment, latency in zip(self._answered_at, self._latency_ms, strict=True):
+            latencies.setdefault(int(moment - self._begun), []).append(latency)
+        series = []
+        for second in range(max([*sent, *latencies], default=-1) + 1):
+            ordered = sorted(latencies.get(second, ()))
+            parts = (quantile(ordered, part) for part in (0.5, 0.99, 1.0))
+            series.append(Second(second, sent.get(second, 0), len(ordered), *parts))
+        return series
+
+
+def quantile(ordered: list[float], part: float) -> float:
+    """The nearest-rank quantile of ascending values; 0.0 of none."""
+    if not ordered:
+        return 0.0
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
