@@ -40,6 +40,9 @@ class Iso8583Codec:
     def __init__(self, options: Iso8583Options) -> None:
         self.options = options
         self.dialect = dialect = load_dialect(options.dialect)
+        if 11 not in dialect.fields:
+            raise ValueError(f"dialect {dialect.name} has no DE11")
+        self.stan_digits = dialect.fields[11].notation.length
         self._match = field_numbers(options.match, "match", 2)
         self._duplicate = field_numbers(options.duplicate, "duplicate", 2)
         self._codes = response_codes(options, dialect.version)
@@ -94,7 +97,7 @@ class Iso8583Codec:
         body: Iso8583 = message.body
         mti = unmarked(body.mti)
         raw = self._raw(body)
-        trace = f"{stan:06d}"
+        trace = self._trace(stan)
         raw[11] = self.dialect.encode_field(11, trace)
         return Outbound(self.dialect.assemble(mti, raw), self._match_key(mti, {**body.fields, 11: trace}))
 
@@ -124,8 +127,8 @@ class Iso8583Codec:
         if record.pan:
             fields[2] = record.pan
         fields[7] = _time(utc, "%m%d%H%M%S")
-        fields[11] = f"{stan:06d}"
-        fields.update(self._original_data(unmarked(request.mti), f"{outbound_stan:06d}", sent))
+        fields[11] = self._trace(stan)
+        fields.update(self._original_data(unmarked(request.mti), self._trace(outbound_stan), sent))
         return self._outbound(self._reversal_mti, fields)
 
     def repeat(self, payload: bytes) -> bytes:
@@ -138,7 +141,7 @@ class Iso8583Codec:
         code = self._rules.network_codes.get(function)
         if code is None or not (self.options.sign_on or function is NetworkFunction.ECHO):
             return None
-        fields = {7: _time(utc, "%m%d%H%M%S"), 11: f"{stan:06d}", **self._network_fields}
+        fields = {7: _time(utc, "%m%d%H%M%S"), 11: self._trace(stan), **self._network_fields}
         if self.dialect.version != "1987":
             fields[12] = _time(utc, "%y%m%d%H%M%S")
         fields[self._rules.network_field] = code
@@ -149,6 +152,9 @@ class Iso8583Codec:
         raw = {number: body.raw[number] for number in self._rules.echoed if number in body.raw}
         raw[39] = self.dialect.encode_field(39, self._rules.network_accepted)
         return self.dialect.assemble(answer_mti(body.mti), raw)
+
+    def _trace(self, stan: int) -> str:
+        return f"{stan:0{self.stan_digits}d}"
 
     def _outbound(self, mti: str, fields: dict[int, str]) -> Outbound:
         raw = {number: self.dialect.encode_field(number, value) for number, value in fields.items()}

@@ -121,6 +121,15 @@ class Field:
                 raise ValueError(f"DE{self.number} of type {kind}: {what} {value!r} is not one of {', '.join(choices)}")
         if variable and kind == "x+n":
             raise ValueError(f"DE{self.number}: x+n is of fixed length")
+        largest = 256 ** self._binary_width() if spec.length_encoding == "binary" else 10**self.notation.indicator
+        parts = [Notation.parse(form) for _, form in spec.subfields]
+        if any(part.indicator and part.length >= 10**part.indicator for part in parts):
+            raise ValueError(f"DE{self.number}: the length of a subfield does not fit into its indicator")
+        if variable and self.notation.length >= largest:
+            raise ValueError(f"DE{self.number}: the length {self.notation.length} does not fit into its indicator")
+
+    def _binary_width(self) -> int:
+        return 1 if self.notation.indicator < 3 else 2
 
     def _text_codec(self) -> str:
         if self.spec.encoding == "hex":
@@ -140,7 +149,7 @@ class Field:
         elif spec.encoding == "hex":
             length *= 2
         packed = (notation.indicator + 1) // 2
-        widths = {"bcd": packed, "binary": 1 if length < 256 and notation.indicator < 3 else 2}
+        widths = {"bcd": packed, "binary": self._binary_width()}
         names = {"bcd": "bcd", "binary": "b"}
         result = {
             "data_enc": self._codec or "b",
@@ -180,7 +189,7 @@ class Field:
         if notation.type == "x+n":
             return lambda text, data: chr(data[0]) + text[2:]
         if not notation.indicator:
-            strip = self._strip if notation.length % 2 else None
+            strip = self._strip_fixed() if notation.length % 2 else None
         elif spec.length_unit == "bytes":
             strip = self._strip_filler
         else:
@@ -190,6 +199,12 @@ class Field:
         if strip is None:
             return lambda text, data: text.translate(_NIBBLE_TO_TRACK)
         return lambda text, data: strip(text, data).translate(_NIBBLE_TO_TRACK)
+
+    def _strip_fixed(self) -> Callable[[str, bytes], str]:
+        strip = self._strip
+        if self._left:
+            return lambda text, data: text[1:] if text[0] == "0" else strip(text, data)
+        return lambda text, data: text[:-1] if text[-1] == self._pad else strip(text, data)
 
     def _strip(self, text: str, data: bytes) -> str:
         """Take the pad nibble from `text`: 0 or F at the dialect's end, or F at the other one."""

@@ -22,9 +22,9 @@ CONTENT: dict[str, Check | None] = {
     "n": str.isdecimal,
     "a": _only("A-Za-z "),
     "an": _only("0-9A-Za-z "),
-    "ns": _only("!-~ "),
-    "as": _only("!-~ "),
-    "ans": _only("!-~ "),
+    "ns": str.isprintable,
+    "as": str.isprintable,
+    "ans": str.isprintable,
     "ansb": None,  # national and private use: any byte, told as one character each
     "z": _only("0-9:;<=>?D"),  # tracks 2 and 3, ISO/IEC 7811; some write the separator = as D
     "x+n": re.compile("[CD][0-9]+").fullmatch,
@@ -46,10 +46,7 @@ class Notation(msgspec.Struct, frozen=True):
         if match is None or match[1] not in CONTENT:
             raise ValueError(f'format {text!r} is not like "n6", "an..25" or "b8" with a type of {", ".join(CONTENT)}')
         length = int(match[3]) + (match[1] == "x+n")
-        indicator = len(match[2])
-        if indicator and length >= 10**indicator:
-            raise ValueError(f"format {text!r}: the length does not fit into {indicator} digits")
-        return cls(match[1], length, indicator)
+        return cls(match[1], length, len(match[2]))
 
     def fit(self, value: str) -> str:
         """`value` filled up to a fixed length: n with zeros on the left, characters with blanks on the right.
