@@ -53,6 +53,7 @@ class Iso20022Codec:
     """
 
     rail = "iso20022"
+    stan_digits = 0
 
     def __init__(self, options: Iso20022Options) -> None:
         """Raises SchemaError for a schema_dir that cannot be used."""
@@ -214,7 +215,10 @@ def _digest(document: etree._Element) -> bytes:
     """16 bytes over the Document in exclusive canonical form (W3C Exclusive XML Canonicalization 1.0, no comments).
 
     The wrapper, all of AppHdr (CreDt, PssblDplct, CpyDplct) and white space between elements do not count: a repeat may
-    change them.
+    change them. Raises MessageError for a relative namespace, which has no canonical form.
     """
-    canonical = etree.tostring(document, method="c14n", exclusive=True, with_comments=False)
+    try:
+        canonical = etree.tostring(document, method="c14n", exclusive=True, with_comments=False)
+    except etree.C14NError:
+        raise MessageError("relative namespace name", "/Document") from None
     return blake2b(canonical, digest_size=16).digest()

@@ -18,19 +18,27 @@ def explain(element: etree._Element, schema: Schema) -> MessageError:
     Never a value, and no name but those of the schema: both may be personal data of whoever sent the message.
     """
     if sum(1 for _ in element.iter()) > _EXPLAINED_MAXIMUM:
-        return MessageError("does not follow its schema (too large to say where)", path_of(element, element))
+        return MessageError("does not follow its schema (too large to say where)", _path(element, element, schema))
     # Location hints are xsi:schemaLocation: a sender must not make us read files.
-    for error in schema.explainer.iter_errors(element, use_location_hints=False):
+    try:
+        error = next(schema.explainer.iter_errors(element, use_location_hints=False), None)
+    except (RecursionError, xmlschema.XMLSchemaException):  # documents nested in SplmtryData reach its limits
+        error = None
+    if error is not None:
         found = error.elem if isinstance(error.elem, etree._Element) else element
-        return MessageError(_reason(error), path_of(found, element))
-    return MessageError("does not follow its schema", path_of(element, element))
+        return MessageError(_reason(error), _path(found, element, schema))
+    return MessageError("does not follow its schema", _path(element, element, schema))
 
 
-def path_of(element: etree._Element, top: etree._Element) -> str:
-    """The path of an element from `top`, in local names: "/Document/FIToFICstmrCdtTrf/CdtTrfTxInf[2]/PmtId"."""
+def _path(element: etree._Element, top: etree._Element, schema: Schema) -> str:
+    """The path of an element from `top`, in local names: "/Document/FIToFICstmrCdtTrf/CdtTrfTxInf[2]/PmtId".
+
+    A name that the schema does not have (inside SplmtryData) is "*".
+    """
     steps: list[str] = []
     while True:
-        steps.append(etree.QName(element).localname + _position(element))
+        name = etree.QName(element).localname
+        steps.append((name if name in schema.elements else "*") + _position(element))
         parent = element.getparent()
         if element is top or parent is None:
             return "/" + "/".join(reversed(steps))

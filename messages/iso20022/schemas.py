@@ -7,7 +7,7 @@ from pathlib import Path
 import xmlschema
 from lxml import etree
 
-from messages.iso20022.definitions import render, shipped
+from messages.iso20022.definitions import XS, render, shipped
 
 _ISO_NAMESPACE = re.compile(r"urn:iso:std:iso:20022:tech:xsd:([a-z]{4}\.\d{3}\.\d{3}\.\d{2})")
 
@@ -37,8 +37,8 @@ class Schema:
         tree = etree.fromstring(source, parser, base_url=str(base or ""))
         self.namespace = tree.get("targetNamespace", "")
         self.type = message_type(self.namespace)
-        self.source = source
         self.valid = etree.XMLSchema(tree)
+        self.elements = frozenset(each.get("name", "") for each in tree.iter(f"{{{XS}}}element"))
         location = str(base.parent) if base else None
         self.explainer = xmlschema.XMLSchema10(source.decode("utf-8"), base_url=location, allow="local")
 
