@@ -123,6 +123,7 @@ class Codec(Protocol):
     """
 
     rail: str  # "iso8583" or "iso20022": answers and outcomes travel between links of one rail only
+    stan_digits: int  # width of DE11 in this dialect (6, or 12 in 2003); 0 where the rail has no STAN
 
     def decode(self, payload: bytes) -> Message:
         """Parse one payload (no frame). Raises MessageError for anything that is not a valid message."""

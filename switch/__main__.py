@@ -1,0 +1,5 @@
+"""`python -m switch` is switchd."""
+
+from switch.daemon import main
+
+main()

@@ -1,0 +1,55 @@
+"""The configuration file: what is local to a node (etcd, keys, paths) and the rules that both nodes share. TOML."""
+
+from pathlib import Path
+
+import msgspec
+
+from switch.core.rules import Limits, Link, Route, Rules, RulesError, check
+from switch.mirror.settings import EtcdSettings
+
+
+class Pair(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What both nodes of this switch have in common on this host."""
+
+    name: str
+    run_directory: str = "/run/switch"  # control sockets
+    key_file: str  # of the keys that seal entries (sealing.py)
+    log_level: str = "info"
+    backlog_max_bytes: int = 8_388_608  # waiting for the log; above it input stays in the kernel
+
+
+class Ops(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where operators' tools connect."""
+
+    http: dict[str, str] = {}  # node -> host:port of /metrics and /health
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A configuration file."""
+
+    pair: Pair
+    etcd: EtcdSettings
+    ops: Ops = Ops()
+    limits: Limits = Limits()
+    link: list[Link] = []
+    route: list[Route] = []
+
+    @property
+    def rules(self) -> Rules:
+        return Rules(links=self.link, routes=self.route, limits=self.limits)
+
+
+class ConfigError(Exception):
+    """A configuration file that cannot be used. The text names the file and the place and says what to change."""
+
+
+def load(path: Path) -> Config:
+    """Read and check a configuration file. Raises ConfigError."""
+    try:
+        config = msgspec.toml.decode(path.read_bytes(), type=Config)
+        check(config.rules)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except (msgspec.MsgspecError, RulesError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return config

@@ -1,0 +1,1 @@
+"""The deterministic engine: offer and apply. Imports no asyncio, socket, etcd, clock or randomness."""

@@ -1,0 +1,116 @@
+"""Rules of the pair: joining, living, leaving, heirs, heartbeats and log time, configuration, snapshots."""
+
+from msgspec.structs import replace
+
+from switch.core.apply_payments import close_segment
+from switch.core.apply_sessions import ended
+from switch.core.fold import Fold, rule
+from switch.core.proposals import Configure, Heir, Join, Leave, Live, Snapshot, Tick
+from switch.core.records import Incarnation, Status
+
+
+@rule(Join)
+def join(fold: Fold, p: Join) -> bool:
+    """A new incarnation of a node. The one before it is fenced by the append itself; its heir is named by an entry of its own."""
+    state = fold.state
+    new = Incarnation(p.node, p.number, p.token, p.boot_id, p.pid, p.start_time, Status.JOINING, applied=fold.index)
+    if new.id in state.incarnations:
+        return False
+    if not state.meta.cluster:
+        state.put_meta(None, replace(state.meta, cluster=p.cluster))
+    state.put_incarnation(new.id, new)
+    _prune(fold)
+    fold.applied.pair = True
+    fold.note("node.joined", node=p.node, incarnation=new.id, pid=p.pid)
+    return True
+
+
+def _prune(fold: Fold) -> None:
+    """Past incarnations that nothing refers to are dropped; a node has a few at the most."""
+    state = fold.state
+    used = {session.owner for session in state.sessions.values()}
+    used.update(transaction.owner for transaction in state.transactions.values())
+    used.update(state.nodes.values())
+    used.update(item.heir for item in state.incarnations.values() if item.id in used)
+    for id_ in sorted(set(state.incarnations) - used):
+        if state.incarnations[id_].status in (Status.DEAD, Status.LEFT):
+            state.put_incarnation(id_, None)
+
+
+def _mine(fold: Fold) -> Incarnation:
+    return fold.state.incarnations[fold.by]
+
+
+@rule(Live)
+def live(fold: Fold, p: Live) -> bool:
+    return _become(fold, Status.LIVE, "node.live")
+
+
+@rule(Leave)
+def leave(fold: Fold, p: Leave) -> bool:
+    """In order, after its sessions: what is left of it falls to the lead."""
+    for id_ in sorted(id_ for id_, s in fold.state.sessions.items() if fold.state.acting(s.owner) == fold.by):
+        ended(fold, fold.state.sessions[id_], -1, "node left")
+    return _become(fold, Status.LEFT, "node.left")
+
+
+def _become(fold: Fold, status: Status, event: str) -> bool:
+    fold.state.put_incarnation(fold.by, replace(_mine(fold), status=status))
+    fold.applied.pair = True
+    fold.note(event, incarnation=fold.by)
+    return True
+
+
+@rule(Heir)
+def heir(fold: Fold, p: Heir) -> bool:
+    """The appender saw the end of `dead`'s process. What it holds no socket of ends here."""
+    state = fold.state
+    dead = state.incarnations.get(p.dead)
+    if dead is None or dead.status not in (Status.JOINING, Status.LIVE) or p.dead == fold.by:
+        return False
+    held = set(p.held)
+    theirs = sorted(id_ for id_, session in state.sessions.items() if state.acting(session.owner) == p.dead)
+    state.put_incarnation(p.dead, replace(dead, status=Status.DEAD, heir=fold.by))
+    for id_ in theirs:
+        if id_ in held:
+            fold.applied.touched[id_] = None
+        else:
+            ended(fold, state.sessions[id_], -1, "lost with its node")
+    fold.applied.pair = True
+    fold.note("node.heir", dead=p.dead, heir=fold.by, held=len(held), sessions=len(theirs))
+    return True
+
+
+@rule(Tick)
+def tick(fold: Fold, p: Tick) -> bool:
+    """Log time advances by the first of two ticks that name the same predecessor, so no stretch of time counts twice.
+
+    One tick advances it by two heartbeats at the most: without etcd, timers stand still.
+    """
+    state, limits = fold.state, fold.rules.limits
+    state.put_incarnation(fold.by, replace(_mine(fold), applied=p.applied))
+    fold.applied.ticks.append((p.hash_index, p.hash))
+    meta = state.meta
+    if p.clock_index == meta.clock_index:
+        elapsed = min(max(p.elapsed_ms, 0), 2 * limits.heartbeat_ms)
+        state.put_meta(None, replace(meta, clock_ms=meta.clock_ms + elapsed, clock_index=fold.index))
+        if meta.segment_size and state.meta.clock_ms - meta.segment_ms > limits.replay_window_ms // 10:
+            close_segment(fold)
+    return True
+
+
+@rule(Configure)
+def configure(fold: Fold, p: Configure) -> bool:
+    fold.state.put_meta(None, replace(fold.state.meta, rules=p.rules))
+    fold.configure()
+    fold.applied.pair = True
+    fold.note("rules.active", by=fold.by, bytes=len(p.rules))
+    return True
+
+
+@rule(Snapshot)
+def snapshot(fold: Fold, p: Snapshot) -> bool:
+    if p.index <= fold.state.meta.snapshot:
+        return False
+    fold.state.put_meta(None, replace(fold.state.meta, snapshot=p.index, log_bytes=0))
+    return True

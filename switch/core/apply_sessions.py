@@ -1,0 +1,166 @@
+"""Rules of sessions: opening, connecting, acknowledged output, ending, network management, input that changes nothing else."""
+
+from msgspec.structs import replace
+
+from messages.message import NetworkFunction
+from switch.core import apply_payments as payments
+from switch.core.fold import Fold, queued, rule
+from switch.core.proposals import (
+    Absorb,
+    Acked,
+    Connected,
+    End,
+    NetworkAnswer,
+    NetworkRequest,
+    NetworkSend,
+    Open,
+    Piece,
+)
+from switch.core.records import NetworkWait, Role, Session
+
+
+@rule(Open)
+def open_(fold: Fold, p: Open) -> bool:
+    """A session exists from here on; a slot holds one session, a listener at most `sessions_max`."""
+    state, link = fold.state, fold.links.get(p.link)
+    if link is None or p.session in state.sessions:
+        return False
+    if p.slot >= 0:
+        if p.slot >= link.connections or (p.link, p.slot) in state.slots:
+            return False
+    elif len(state.links.get(p.link, ())) >= link.sessions_max:
+        return False
+    accepted = p.slot < 0
+    fold.put(
+        Session(
+            id=p.session, link=p.link, owner=fold.by, slot=p.slot, cookie=p.cookie, remote=p.remote, local=p.local,
+            connected=accepted, ready=accepted, heard_ms=state.meta.clock_ms,
+        )
+    )  # fmt: skip
+    return True
+
+
+@rule(Connected)
+def connected(fold: Fold, p: Connected) -> bool:
+    session = fold.state.sessions.get(p.session)
+    if session is None or session.connected or fold.state.acting(session.owner) != fold.by:
+        return False
+    link = fold.links[session.link]
+    ready = not (link.iso8583 is not None and link.iso8583.sign_on)
+    fold.put(replace(session, connected=True, ready=ready, local=p.local, heard_ms=fold.state.meta.clock_ms))
+    return True
+
+
+@rule(Acked)
+def acked(fold: Fold, p: Acked) -> bool:
+    """Lazy and of many sessions: what is behind or gone is passed over, the rest counts."""
+    for id_, offset in p.sessions:
+        session = fold.state.sessions.get(id_)
+        if session is not None and session.acked < offset <= session.output:
+            _acknowledge(fold, session, offset)
+    return True
+
+
+def _acknowledge(fold: Fold, session: Session, offset: int) -> Session:
+    """Record that the remote kernel has everything below `offset`; frames below it leave the outbox."""
+    rest = 0
+    for out in session.outbox:
+        if out.end > offset:
+            break
+        rest += 1
+        if out.role is Role.ANSWER:
+            payments.copy_settled(fold, out.ref, delivered=True)
+        elif out.role is Role.ADVICE:
+            payments.advice_delivered(fold, out.ref)
+    session = replace(session, acked=offset, outbox=session.outbox[rest:])
+    fold.put(session)
+    return session
+
+
+@rule(End)
+def end(fold: Fold, p: End) -> bool:
+    session = fold.state.sessions.get(p.session)
+    if session is None or fold.state.acting(session.owner) != fold.by:
+        return False
+    ended(fold, session, p.acked, p.reason)
+    return True
+
+
+def ended(fold: Fold, session: Session, offset: int, reason: str) -> None:
+    """The session is over with this final counter (-1: no socket was left to ask); that resolves every frame in its outbox.
+
+    An answer of which a byte was acknowledged, or may have been, was possibly delivered: the terminal decides, by its
+    repeat or its reversal.
+    """
+    if session.acked < offset <= session.output:
+        session = _acknowledge(fold, session, offset)
+    fold.state.put_session(session.id, None)
+    fold.applied.touched[session.id] = None
+    for out in session.outbox:
+        if out.role is Role.ANSWER:
+            payments.copy_settled(fold, out.ref, delivered=offset < 0 or out.offset < session.acked)
+        elif out.role is Role.ADVICE:
+            payments.advice_unsent(fold, out.ref, session.id)
+    fold.note("session.ended", session=session.id, link=session.link, remote=session.remote, reason=reason,
+              input=session.applied, output=session.output, acked=session.acked)  # fmt: skip
+
+
+@rule(Absorb)
+def absorb(fold: Fold, p: Absorb) -> bool:
+    session = fold.taken(p)
+    if session is None:
+        return False
+    fold.put(queued(session, p.frame, Role.NETWORK))
+    if p.reason:
+        fold.note("input.absorbed", session=p.session, link=session.link, offset=p.start, reason=p.reason)
+    return True
+
+
+@rule(Piece)
+def piece(fold: Fold, p: Piece) -> bool:
+    """Bytes of a frame that is not whole move from the kernel's queue into the state, up to the link's largest frame."""
+    before = fold.state.sessions.get(p.session)
+    session = fold.taken(p)
+    if session is None or before is None:
+        return False
+    held = before.piece + p.data
+    if len(held) > 2 * fold.links[session.link].frame_max_bytes + 64:
+        return False
+    fold.put(replace(session, piece=held))
+    return True
+
+
+@rule(NetworkRequest)
+def network_request(fold: Fold, p: NetworkRequest) -> bool:
+    session = fold.taken(p)
+    if session is None:
+        return False
+    fold.put(queued(session, p.frame, Role.NETWORK))
+    return True
+
+
+@rule(NetworkSend)
+def network_send(fold: Fold, p: NetworkSend) -> bool:
+    """A sign-on or echo of ours goes out: one at a time on a session."""
+    session = fold.state.sessions.get(p.session)
+    if session is None or not session.connected or session.network or fold.state.acting(session.owner) != fold.by:
+        return False
+    link = fold.links[session.link]
+    payments.record_stan(fold, session.link, p.stan)
+    wait = NetworkWait(p.function, p.match_key, fold.state.meta.clock_ms + link.network_timeout_ms)
+    fold.put(queued(replace(session, network=wait), p.frame, Role.NETWORK))
+    return True
+
+
+@rule(NetworkAnswer)
+def network_answer(fold: Fold, p: NetworkAnswer) -> bool:
+    session = fold.taken(p)
+    if session is None or session.network is None or session.network.match_key != p.match_key:
+        return False
+    function = session.network.function
+    ready = session.ready
+    if function is NetworkFunction.SIGN_ON:
+        ready = p.approved
+        fold.note("link.signed_on" if p.approved else "link.sign_on_refused", session=session.id, link=session.link)
+    fold.put(replace(session, network=None, ready=ready))
+    return True

@@ -1,0 +1,156 @@
+"""The engine of one node: entries in, state and effects out; inputs in, proposals out. No I/O, no clock.
+
+    apply(entry)          fold an entry into the state; the effects are the difference between state and world
+    offer(frame)          the proposal for a piece of input
+    tend(now)             the proposals that the state itself is due: timeouts, sign-on, advices, forgetting
+    heartbeat(now)        the proposal by which log time passes
+
+`now` is the caller's monotonic clock in milliseconds; `utc` is wall-clock time in seconds, for the messages that carry one.
+"""
+
+import heapq
+from collections.abc import Iterator
+
+from messages.framing import Frame
+from switch.core import apply_pair, apply_payments, apply_sessions  # noqa: F401: they enter their rules into the table
+from switch.core.fold import Applied, Fold, Note
+from switch.core.offer import Offers
+from switch.core.proposals import Absorb, Input, Tick, decode_entry
+from switch.core.records import Session, Stage
+from switch.core.rules import Rules
+from switch.core.state import State
+from switch.core.tend import Due, Subject, Tending
+from switch.core.wires import Wire, wires
+
+HASHES_KEPT = 64
+
+
+class Engine:
+    """One node's engine. `node` is "a" or "b"; `incarnation` is "" until it has joined."""
+
+    def __init__(self, node: str) -> None:
+        self.node = node
+        self.incarnation = ""
+        self.state = State()
+        self.wires: dict[str, Wire] = {}
+        self.diverged = False
+        self._fold = Fold(self.state)
+        self._offers: Offers | None = None
+        self._tending: Tending | None = None
+        self._deadlines: list[tuple[int, int]] = []  # (log time, transaction)
+        self._clock_at = 0.0  # our clock when log time last passed
+        self._hashes: dict[int, str] = {}
+
+    # --- state
+
+    def load(self, state: State, now: float) -> None:
+        """Take over a state from a snapshot."""
+        self.state = state
+        self._fold = Fold(state)
+        self._fold.configure()
+        self._deadlines = [
+            (item.deadline_ms, item.id) for item in state.transactions.values() if item.stage is Stage.SENT
+        ]
+        heapq.heapify(self._deadlines)
+        self._clock_at = now
+        self._hashes.clear()
+        self._rewire()
+
+    def become(self, incarnation: str) -> None:
+        """This engine acts as the incarnation (it has joined)."""
+        self.incarnation = incarnation
+        self._rewire()
+
+    def _rewire(self) -> None:
+        self._fold.configure()
+        rules = self._fold.rules
+        self.wires = wires(rules)
+        self._offers = Offers(self.state, self.wires, rules, self.node, self.incarnation)
+        self._tending = Tending(self.state, self.wires, rules, self.node, self.incarnation)
+
+    def apply(self, by: str, index: int, body: bytes, now: float) -> Applied:
+        """Fold one entry in. Raises EntryError or ApplyError: then the pair must stop."""
+        before = self.state.meta
+        applied = self._fold.apply(by, index, len(body), decode_entry(body))
+        state = self.state
+        for number in applied.transactions:
+            heapq.heappush(self._deadlines, (state.transactions[number].deadline_ms, number))
+        if state.meta.clock_index != before.clock_index:
+            self._clock_at = now
+        if state.meta.rules is not before.rules and state.meta.rules != before.rules:
+            self._rewire()
+        if applied.ticks:
+            self._compare(by, index, applied)
+        return applied
+
+    def _compare(self, by: str, index: int, applied: Applied) -> None:
+        """At each heartbeat entry both nodes hash their state; the next heartbeat tells the other."""
+        for at, theirs in applied.ticks:
+            mine = self._hashes.get(at)
+            if mine is not None and mine != theirs:
+                self.diverged = True
+                applied.notes.append(Note("state.diverged", {"index": at, "mine": mine, "theirs": theirs, "by": by}))
+        self._hashes[index] = self.state.hash()
+        while len(self._hashes) > HASHES_KEPT:
+            del self._hashes[next(iter(self._hashes))]
+
+    @property
+    def last_hash(self) -> tuple[int, str]:
+        """Index and hash of the state at the last heartbeat entry."""
+        return next(reversed(self._hashes.items())) if self._hashes else (0, "")
+
+    # --- proposals
+
+    def offer(self, session: Session, start: int, end: int, frame: Frame, age_ms: int) -> Input:
+        """The proposal for a frame that takes input [start, end) and waited `age_ms`.
+
+        Raises MessageError for bytes that are no message of the session's link.
+        """
+        assert self._offers is not None
+        return self._offers.frame(session, start, end, frame, age_ms)
+
+    def ignore(self, session: Session, start: int, end: int) -> Input:
+        """The proposal for input that the link is told to ignore."""
+        return Absorb(session.id, start, end, "ignored")
+
+    def clock(self, now: float) -> int:
+        """Log time, estimated beyond the last heartbeat by two heartbeats at the most: without the log, timers stand still."""
+        passed = min(now - self._clock_at, 2.0 * self._fold.rules.limits.heartbeat_ms)
+        return self.state.meta.clock_ms + int(max(passed, 0.0))
+
+    def heartbeat(self, now: float) -> Tick:
+        index, hashed = self.last_hash
+        meta = self.state.meta
+        return Tick(meta.clock_index, int(now - self._clock_at), self.state.index, index, hashed)
+
+    def tend(self, now: float, utc: float) -> Iterator[Due]:
+        """What is due now: (subject, proposal). A subject is not due again until `resolved`."""
+        if self._tending is None:
+            return
+        clock = self.clock(now)
+        yield from self._tending.all(self._expired(clock), clock, utc)
+
+    def _expired(self, clock: int) -> Iterator[int]:
+        put_back: list[tuple[int, int]] = []
+        while self._deadlines and self._deadlines[0][0] <= clock:
+            deadline, number = heapq.heappop(self._deadlines)
+            transaction = self.state.transactions.get(number)
+            if transaction is None or transaction.stage is not Stage.SENT or transaction.deadline_ms != deadline:
+                continue
+            put_back.append((deadline, number))
+            yield number
+        for item in put_back:
+            heapq.heappush(self._deadlines, item)
+
+    def next_deadline(self) -> int | None:
+        """Log time of the earliest transaction timer."""
+        return self._deadlines[0][0] if self._deadlines else None
+
+    def resolved(self, subject: Subject) -> None:
+        """The proposal for this subject was applied, refused or dropped."""
+        if self._tending is not None:
+            self._tending.outstanding.discard(subject)
+
+    @property
+    def rules(self) -> Rules:
+        return self._fold.rules

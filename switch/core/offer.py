@@ -1,0 +1,196 @@
+"""From a frame to a proposal: parse, find the duplicate, route, encode. Reads the state and changes nothing in it."""
+
+import msgspec
+
+from messages.framing import Frame
+from messages.message import Decision, Kind, Message, MessageError, NetworkFunction, Reason
+from switch.core.proposals import (
+    Absorb,
+    AdviceAnswer,
+    Answer,
+    Attach,
+    Input,
+    NetworkAnswer,
+    NetworkRequest,
+    Refuse,
+    Reply,
+    Request,
+)
+from switch.core.records import Session, Stage, Transaction, Waiter
+from switch.core.routing import Routing
+from switch.core.rules import Link, Rules
+from switch.core.state import State, outcome_key
+from switch.core.wires import Wire
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where an input stands: its session and the bytes it takes there."""
+
+    session: Session
+    link: Link
+    start: int
+    end: int
+
+    @property
+    def span(self) -> tuple[str, int, int]:
+        return self.session.id, self.start, self.end
+
+
+class Offers:
+    """Makes proposals from input, for one incarnation."""
+
+    def __init__(self, state: State, wires: dict[str, Wire], rules: Rules, node: str, incarnation: str) -> None:
+        self._state = state
+        self._wires = wires
+        self._routing = Routing(rules)
+        self._transactions_max = rules.limits.transactions_max
+        self._node = node
+        self._incarnation = incarnation
+        self._turn = 0
+
+    def frame(self, session: Session, start: int, end: int, frame: Frame, age_ms: int) -> Input:
+        """The proposal for one frame, which takes input [start, end) of the session and waited `age_ms`.
+
+        Raises MessageError for bytes that are no message of this link.
+        """
+        wire = self._wires[session.link]
+        place = Place(session, wire.link, start, end)
+        if not frame.payload:
+            echo = wire.framer.keepalive if wire.link.keepalive == "echo" else b""
+            return Absorb(*place.span, "", echo)
+        message = wire.codec.decode(frame.payload)
+        match message.kind:
+            case Kind.REQUEST | Kind.ADVICE:
+                return self._request(place, frame.header, message, age_ms)
+            case Kind.ANSWER | Kind.ADVICE_ANSWER:
+                return self._answer(place, message)
+            case Kind.NETWORK_REQUEST:
+                payload = wire.answer(frame.header, wire.codec.network_answer(message))
+                return NetworkRequest(*place.span, message.network_function or NetworkFunction.OTHER, payload)
+            case Kind.NETWORK_ANSWER:
+                return self._network_answer(place, message)
+            case _:
+                return Absorb(*place.span, "notification")
+
+    # --- requests
+
+    def _request(self, place: Place, header: bytes, message: Message, age_ms: int) -> Input:
+        state, wire = self._state, self._wires[place.link.name]
+        key = outcome_key(place.link.name, message.duplicate_key)
+        original = wire.codec.original(message)
+        finished = state.outcomes.get(key)
+        if finished is not None:
+            if finished.digest != message.digest:
+                return self._refuse(place, header, message, original, Reason.DUPLICATE)
+            frame = wire.answer(header, wire.codec.answer(original, finished.outcome))
+            return Reply(*place.span, message.duplicate_key, finished.outcome, frame)
+        number = state.in_flight.get(key)
+        if number is not None:
+            return self._attach(place, header, message, original, state.transactions[number])
+        return self._forward(place, header, message, original, age_ms)
+
+    def _attach(self, place: Place, header: bytes, message: Message, original: bytes, to: Transaction) -> Input:
+        if to.digest != message.digest:
+            return self._refuse(place, header, message, original, Reason.DUPLICATE)
+        waiter = Waiter(place.session.id, header, original)
+        if to.stage is Stage.ANSWERED and to.outcome is not None:
+            wire = self._wires[place.link.name]
+            frame = wire.answer(header, wire.codec.answer(original, to.outcome))
+            return Attach(*place.span, to.id, waiter, frame)
+        if any(held.session == place.session.id for held in to.waiters):
+            # its answer comes on this session already; a second one would be one too many
+            return Absorb(*place.span, "repeat of a request in flight")
+        return Attach(*place.span, to.id, waiter, b"")
+
+    def _forward(self, place: Place, header: bytes, message: Message, original: bytes, age_ms: int) -> Input:
+        state, source = self._state, self._wires[place.link.name]
+        reason = Reason.NO_ROUTE
+        for target in self._routing.targets(place.link.name, message.attributes):
+            wire = self._wires[target]
+            link = wire.link
+            if age_ms >= link.timeout_ms:
+                reason = Reason.TOO_OLD
+                break
+            if (
+                state.waiting.get(target, 0) >= link.inflight_max
+                or len(state.transactions) >= self._transactions_max
+            ):
+                reason = Reason.OVERLOAD
+                continue
+            session = self._pick(target)
+            if session is None:
+                reason = Reason.LINK_DOWN
+                continue
+            stan = wire.stan(state, self._node)
+            if stan is None:
+                reason = Reason.OVERLOAD
+                continue
+            try:
+                outbound = wire.codec.forward(message, stan, source.codec)
+            except MessageError:
+                reason = Reason.FORMAT
+                continue
+            if (target, outbound.match_key) in state.pending:
+                reason = Reason.DUPLICATE
+                continue
+            return Request(
+                *place.span, message.kind, message.duplicate_key, message.digest, header, original, target, session,
+                stan, outbound.match_key, wire.frame(outbound.payload), link.timeout_ms - age_ms,
+            )  # fmt: skip
+        return self._refuse(place, header, message, original, reason)
+
+    def _pick(self, target: str) -> str | None:
+        """A session of the link that can carry a request: our own ones in turn, else the peer's."""
+        mine: list[str] = []
+        others: list[str] = []
+        state = self._state
+        for id_ in state.links.get(target, ()):
+            session = state.sessions[id_]
+            if session.ready and session.output - session.acked < self._wires[target].link.outbox_max_bytes // 2:
+                (mine if state.acting(session.owner) == self._incarnation else others).append(id_)
+        choice = mine or others
+        if not choice:
+            return None
+        self._turn += 1
+        return choice[self._turn % len(choice)]
+
+    def _refuse(self, place: Place, header: bytes, message: Message, original: bytes, reason: Reason) -> Input:
+        """A local answer by record. An advice is never refused: silence makes its sender repeat."""
+        if message.kind is Kind.ADVICE:
+            return Absorb(*place.span, f"advice: {reason}")
+        wire = self._wires[place.link.name]
+        outcome = wire.codec.refuse(original, reason)
+        frame = wire.answer(header, wire.codec.answer(original, outcome))
+        # a different message under a used key must not replace what is kept there
+        key = b"" if reason is Reason.DUPLICATE else message.duplicate_key
+        return Refuse(*place.span, key, message.digest, outcome, frame)
+
+    # --- answers
+
+    def _answer(self, place: Place, message: Message) -> Input:
+        state = self._state
+        found = (place.link.name, message.match_key)
+        number = state.pending.get(found)
+        if number is None:
+            advice = state.advice_keys.get(found)
+            if advice is not None:
+                return AdviceAnswer(*place.span, advice)
+            return Absorb(*place.span, "late or unmatched answer")
+        assert message.outcome is not None
+        if message.outcome.decision is Decision.INTERIM:
+            return Absorb(*place.span, "interim status")
+        transaction = state.transactions[number]
+        wire = self._wires[transaction.link]
+        frames = []
+        for waiter in transaction.waiters:
+            here = waiter.session in state.sessions
+            payload = wire.codec.answer(waiter.original, message.outcome) if here else b""
+            frames.append(wire.answer(waiter.header, payload) if here else b"")
+        return Answer(*place.span, number, message.match_key, message.outcome, tuple(frames))
+
+    def _network_answer(self, place: Place, message: Message) -> Input:
+        wait = place.session.network
+        if wait is None or wait.match_key != message.match_key:
+            return Absorb(*place.span, "unmatched network management answer")
+        approved = message.outcome is None or message.outcome.decision is Decision.APPROVED
+        return NetworkAnswer(*place.span, wait.match_key, approved)

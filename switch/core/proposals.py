@@ -1,0 +1,291 @@
+"""Proposals: what a node asks the log to decide. An entry is a list of them; `apply` accepts or refuses each.
+
+Array-like msgpack, tagged. `Input` proposals name (session, start, end): the bytes of the session's input stream that
+they take, accepted only by the session's owner and only where `start` is what the state has applied of that session.
+Durations, never points in time.
+"""
+
+from collections.abc import Sequence
+from typing import Union
+
+import msgspec
+
+from messages.message import Kind, NetworkFunction, Outcome
+from switch.core.records import Waiter
+
+VERSION = 1  # of entries; a joiner that cannot apply the active version leaves
+
+
+class Proposal(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What all proposals share: compact and silent about their content."""
+
+    def __repr__(self) -> str:
+        return type(self).__name__
+
+
+class Input(Proposal, frozen=True):
+    """Takes input of a session."""
+
+    session: str
+    start: int
+    end: int
+
+
+# --- input of sessions
+
+
+class Request(Input, frozen=True, tag="request"):
+    """A request or advice to forward."""
+
+    kind: Kind
+    duplicate_key: bytes
+    digest: bytes
+    header: bytes
+    original: bytes
+    target: str
+    target_session: str
+    stan: int
+    match_key: bytes
+    frame: bytes
+    timeout_ms: int  # what is left of it
+
+
+class Attach(Input, frozen=True, tag="attach"):
+    """A repeat of a request in flight. `frame` is its answer when the outcome is recorded already, else b""."""
+
+    transaction: int
+    waiter: Waiter
+    frame: bytes
+
+
+class Reply(Input, frozen=True, tag="reply"):
+    """A repeat of a finished request: the recorded outcome with the repeat's own echo fields."""
+
+    duplicate_key: bytes
+    outcome: Outcome
+    frame: bytes
+
+
+class Refuse(Input, frozen=True, tag="refuse"):
+    """A request decided here, by record. Without `duplicate_key` the refusal is not kept for repeats."""
+
+    duplicate_key: bytes
+    digest: bytes
+    outcome: Outcome
+    frame: bytes
+
+
+class Answer(Input, frozen=True, tag="answer"):
+    """The decision of a request in flight, with the answer to each of its waiters in their order (b"": session gone)."""
+
+    transaction: int
+    match_key: bytes
+    outcome: Outcome
+    frames: tuple[bytes, ...]
+
+
+class AdviceAnswer(Input, frozen=True, tag="acknowledge"):
+    """An advice is acknowledged by its network."""
+
+    advice: int
+
+
+class NetworkRequest(Input, frozen=True, tag="network"):
+    """A peer's sign-on, sign-off or echo, answered."""
+
+    function: NetworkFunction
+    frame: bytes
+
+
+class NetworkAnswer(Input, frozen=True, tag="network-answer"):
+    """The answer to our sign-on or echo."""
+
+    match_key: bytes
+    approved: bool
+
+
+class Absorb(Input, frozen=True, tag="absorb"):
+    """Input that changes nothing else: keep-alives, late or unmatched answers, what the link is told to ignore."""
+
+    reason: str
+    frame: bytes = b""  # what a keep-alive is answered with
+
+
+class Piece(Input, frozen=True, tag="piece"):
+    """Part of a frame that the kernel's queue cannot hold whole."""
+
+    data: bytes
+
+
+# --- life of sessions
+
+
+class Open(Proposal, frozen=True, tag="open"):
+    """A session exists: accepted, or about to connect in a slot of an outbound link."""
+
+    session: str
+    link: str
+    slot: int
+    cookie: str
+    remote: str
+    local: str
+
+
+class Connected(Proposal, frozen=True, tag="connected"):
+    session: str
+    local: str
+
+
+class End(Proposal, frozen=True, tag="end"):
+    """A session is over. `acked`: output the remote kernel acknowledged, from the socket; -1 where no socket was left to ask."""
+
+    session: str
+    acked: int
+    reason: str
+
+
+class Acked(Proposal, frozen=True, tag="acked"):
+    """Output acknowledged by remote kernels, of many sessions at once: (session, absolute offset)."""
+
+    sessions: tuple[tuple[str, int], ...]
+
+
+# --- what the state is due
+
+
+class Timeout(Proposal, frozen=True, tag="timeout"):
+    """A request got no answer in time: local answers to its waiters and, where the rail has one, the advice that undoes it."""
+
+    transaction: int
+    outcome: Outcome
+    frames: tuple[bytes, ...]
+    advice: bytes
+    match_key: bytes
+    stan: int
+
+
+class Expire(Proposal, frozen=True, tag="expire"):
+    """An advice of a terminal got no answer in time: it is let go, its sender repeats it."""
+
+    transaction: int
+
+
+class Undo(Proposal, frozen=True, tag="undo"):
+    """The approval of an undeliverable transaction is replaced by a refusal, and its reversal queued."""
+
+    transaction: int
+    outcome: Outcome
+    frames: tuple[bytes, ...]
+    advice: bytes
+    match_key: bytes
+    stan: int
+
+
+class NetworkSend(Proposal, frozen=True, tag="network-send"):
+    """A sign-on or echo of ours."""
+
+    session: str
+    function: NetworkFunction
+    stan: int
+    match_key: bytes
+    frame: bytes
+
+
+class AdviceSend(Proposal, frozen=True, tag="advice-send"):
+    """A copy of an advice goes out on a session."""
+
+    advice: int
+    tries: int  # before this one
+    session: str
+    frame: bytes
+
+
+class Forget(Proposal, frozen=True, tag="forget"):
+    """The oldest segment of outcomes has left the replay window."""
+
+    segment: int
+
+
+# --- the pair
+
+
+class Join(Proposal, frozen=True, tag="join"):
+    node: str
+    number: int
+    token: str
+    boot_id: str
+    pid: int
+    start_time: int
+    cluster: str
+
+
+class Live(Proposal, frozen=True, tag="live"):
+    """The joined incarnation has caught up."""
+
+
+class Leave(Proposal, frozen=True, tag="leave"):
+    """The incarnation ends in order; its sessions have ended."""
+
+
+class Heir(Proposal, frozen=True, tag="heir"):
+    """Who saw the process of `dead` end acts for it, and holds the sockets of these sessions; its other sessions end."""
+
+    dead: str
+    held: tuple[str, ...]
+
+
+class Tick(Proposal, frozen=True, tag="tick"):
+    """A heartbeat: log time passes, the node says what it has applied, and its state's hash at an index."""
+
+    clock_index: int
+    elapsed_ms: int
+    applied: int
+    hash_index: int
+    hash: str
+
+
+class Configure(Proposal, frozen=True, tag="configure"):
+    rules: bytes
+
+
+class Snapshot(Proposal, frozen=True, tag="snapshot"):
+    """A snapshot of the state at this index stands in etcd."""
+
+    index: int
+
+
+AnyProposal = Union[  # noqa: UP007: msgspec wants one flat union
+    Request, Attach, Reply, Refuse, Answer, AdviceAnswer, NetworkRequest, NetworkAnswer, Absorb, Piece,
+    Open, Connected, End, Acked,
+    Timeout, Expire, Undo, NetworkSend, AdviceSend, Forget,
+    Join, Live, Leave, Heir, Tick, Configure, Snapshot,
+]  # fmt: skip
+
+_decoder = msgspec.msgpack.Decoder(tuple[int, list[AnyProposal]])
+_encoder = msgspec.msgpack.Encoder()
+
+
+class EntryError(Exception):
+    """An entry this version cannot apply."""
+
+
+def encode(proposal: Proposal) -> bytes:
+    """One proposal as the msgpack value that stands in an entry."""
+    return _encoder.encode(proposal)
+
+
+def encode_entry(proposals: Sequence[Proposal]) -> bytes:
+    """A whole entry's body: msgpack [version, [proposal, ...]]."""
+    return _encoder.encode((VERSION, proposals))
+
+
+def decode_entry(body: bytes) -> list[AnyProposal]:
+    """The proposals of an entry's body. Raises EntryError."""
+    try:
+        version, proposals = _decoder.decode(body)
+    except msgspec.MsgspecError as error:
+        # the library's text may quote what it could not read
+        raise EntryError(f"an entry cannot be read by version {VERSION} ({type(error).__name__})") from None
+    if version != VERSION:
+        raise EntryError(f"an entry of version {version}; this node applies version {VERSION}")
+    return proposals

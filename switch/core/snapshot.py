@@ -1,0 +1,124 @@
+"""The state as bytes: a view taken in an instant, encoded in slices; and back.
+
+Chunks are msgpack lists of [table, key, item], the first one begins with the header [index, hash]. Closed segments of outcomes never
+change and are written once: they are encoded apart, by their number.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from switch.core.records import Advice, Finished, Incarnation, Meta, Record, Session, Transaction
+from switch.core.state import State
+
+CHUNK_ITEMS = 200
+CHUNK_BYTES = 400_000
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class SnapshotError(Exception):
+    """A snapshot that is damaged, or of a state this version does not know."""
+
+
+class Table(msgspec.Struct, frozen=True):
+    """How a table of items is read back and put."""
+
+    key: Any
+    item: Any
+    put: str
+
+
+TABLES: dict[str, Table] = {
+    "meta": Table(None, Meta, "put_meta"),
+    "incarnations": Table(str, Incarnation, "put_incarnation"),
+    "sessions": Table(str, Session, "put_session"),
+    "transactions": Table(int, Transaction, "put_transaction"),
+    "advices": Table(int, Advice, "put_advice"),
+    "outcomes": Table(bytes, Finished, "put_outcome"),
+    "stans": Table(str, int, "put_stan"),
+    "closed": Table(int, int, "put_closed"),
+}
+Row = tuple[str, Any, Any]
+
+
+def segment_name(number: int) -> str:
+    return f"{number:010d}"
+
+
+class View:
+    """The state at one index, unaffected by what is applied later: items are immutable, so shallow copies are enough."""
+
+    def __init__(self, state: State) -> None:
+        self.index = state.index
+        self._hash = state.hash()
+        self._tables: list[tuple[str, dict[Any, Any]]] = [
+            ("meta", {None: state.meta}),
+            ("incarnations", dict(state.incarnations)),
+            ("sessions", dict(state.sessions)),
+            ("transactions", dict(state.transactions)),
+            ("advices", dict(state.advices)),
+            ("stans", dict(state.stans)),
+            ("closed", dict(state.closed)),
+            ("outcomes", {key: state.outcomes[key] for key in state.segments.get(state.meta.segment, ())}),
+        ]
+        self._segments = {
+            number: {key: state.outcomes[key] for key in keys}
+            for number, keys in state.segments.items()
+            if number in state.closed
+        }
+
+    def chunks(self) -> Iterator[bytes]:
+        """Slices of at most some hundred items and about 400 KB (one item may be larger)."""
+        rows: list[bytes] = [_encode(("header", self.index, self._hash))]
+        size = 0
+        for name, items in self._tables:
+            for key in sorted(items) if name != "meta" else items:
+                row = _encode((name, key, items[key]))
+                rows.append(row)
+                size += len(row)
+                if len(rows) >= CHUNK_ITEMS or size >= CHUNK_BYTES:
+                    yield _joined(rows)
+                    rows, size = [], 0
+        if rows:
+            yield _joined(rows)
+
+    def segments(self) -> dict[str, Callable[[], bytes]]:
+        """The closed segments, each encoded when asked for."""
+
+        def encoder(keys: dict[bytes, Finished]) -> Callable[[], bytes]:
+            return lambda: _joined([_encode(("outcomes", key, keys[key])) for key in sorted(keys)])
+
+        return {segment_name(number): encoder(keys) for number, keys in sorted(self._segments.items())}
+
+
+def _joined(rows: list[bytes]) -> bytes:
+    return _encode([msgspec.Raw(row) for row in rows])
+
+
+def load(index: int, chunks: list[bytes], segments: dict[str, bytes]) -> State:
+    """The state of a snapshot. Raises SnapshotError when it is not what was written (its hash is compared)."""
+    state = State()
+    header: Row | None = None
+    try:
+        for part in [*(segments[name] for name in sorted(segments)), *chunks]:
+            for row in msgspec.msgpack.decode(part, type=list[tuple[str, Any, Any]]):
+                if row[0] == "header":
+                    header = row
+                else:
+                    _put(state, row)
+    except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
+        raise SnapshotError(f"snapshot {index} cannot be read ({type(error).__name__})") from None
+    state.commit()
+    state.index = index
+    if header is None or header[1] != index or header[2] != state.hash():
+        raise SnapshotError(f"snapshot {index} is incomplete or damaged: its hash differs")
+    return state
+
+
+def _put(state: State, row: Row) -> None:
+    name, key, item = row
+    table = TABLES[name]
+    key = msgspec.convert(key, table.key, strict=False) if table.key is not None else None
+    typed = msgspec.convert(item, table.item) if isinstance(item, list) and issubclass(table.item, Record) else item
+    getattr(state, table.put)(key, typed)

@@ -1,0 +1,208 @@
+"""The replicated state: items by key, indexes derived from them, staging with undo, and the hash.
+
+Only `apply` writes, through the `put_*` methods: each replaces one item, keeps the derived indexes in step, and notes how to
+undo it until `commit`. Nothing here depends on the order in which a dictionary came to be.
+"""
+
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from switch.core.records import Advice, Finished, Incarnation, Meta, Session, Stage, Status, Transaction
+
+_encode = msgspec.msgpack.Encoder().encode
+_MASK = (1 << 64) - 1
+
+
+def outcome_key(link: str, duplicate_key: bytes) -> bytes:
+    """The key of an outcome or a request in flight: its source link and the link's duplicate key."""
+    return link.encode() + b"\0" + duplicate_key
+
+
+class State:
+    """Items and indexes. Read by everyone, written by `apply`."""
+
+    def __init__(self) -> None:
+        self.index = 0
+        self.meta = Meta()
+        self.incarnations: dict[str, Incarnation] = {}
+        self.sessions: dict[str, Session] = {}
+        self.transactions: dict[int, Transaction] = {}
+        self.advices: dict[int, Advice] = {}
+        self.outcomes: dict[bytes, Finished] = {}
+        self.stans: dict[str, int] = {}  # "link/node": highest applied
+        self.closed: dict[int, int] = {}  # segment: log time at which it was closed
+        # derived
+        self.pending: dict[tuple[str, bytes], int] = {}  # (target, match key): transaction without outcome
+        self.in_flight: dict[bytes, int] = {}  # outcome key: transaction
+        self.stans_busy: set[tuple[str, int]] = set()
+        self.waiting: dict[str, int] = {}  # target: transactions without outcome
+        self.undeliverable: dict[int, None] = {}
+        self.links: dict[str, dict[str, None]] = {}  # link: its sessions
+        self.slots: dict[tuple[str, int], str] = {}
+        self.lanes: dict[str, dict[int, None]] = {}  # link: its advices
+        self.advice_keys: dict[tuple[str, bytes], int] = {}
+        self.segments: dict[int, dict[bytes, None]] = {}
+        self.nodes: dict[str, str] = {}  # node: its newest incarnation
+        # staging and hash
+        self._undo: list[tuple[Callable[[Any, Any], None], Any, Any]] = []
+        self._changed: dict[tuple[str, Any], Any] = {}  # item at the last hash
+        self._sum = 0
+
+    # --- writing
+
+    def _note(self, table: str, put: Callable[[Any, Any], None], key: Any, old: Any) -> None:
+        self._undo.append((put, key, old))
+        self._changed.setdefault((table, key), old)
+
+    def put_meta(self, _: None, new: Meta) -> None:
+        self._note("meta", self.put_meta, None, self.meta)
+        self.meta = new
+
+    def put_incarnation(self, key: str, new: Incarnation | None) -> None:
+        self._note("incarnations", self.put_incarnation, key, self.incarnations.get(key))
+        _set(self.incarnations, key, new)
+        self.nodes = {}
+        for item in sorted(self.incarnations.values(), key=lambda item: item.number):
+            self.nodes[item.node] = item.id
+
+    def put_session(self, key: str, new: Session | None) -> None:
+        old = self.sessions.get(key)
+        self._note("sessions", self.put_session, key, old)
+        if new is None:
+            if old is not None:
+                del self.sessions[key]
+                self.links[old.link].pop(key, None)
+                if old.slot >= 0:
+                    self.slots.pop((old.link, old.slot), None)
+            return
+        self.sessions[key] = new
+        if old is None:
+            self.links.setdefault(new.link, {})[key] = None
+            if new.slot >= 0:
+                self.slots[new.link, new.slot] = key
+
+    def put_transaction(self, key: int, new: Transaction | None) -> None:
+        old = self.transactions.get(key)
+        self._note("transactions", self.put_transaction, key, old)
+        _set(self.transactions, key, new)
+        if old is None and new is not None:
+            self.in_flight[outcome_key(new.link, new.duplicate_key)] = key
+        elif new is None and old is not None:
+            self.in_flight.pop(outcome_key(old.link, old.duplicate_key), None)
+        was, now = old is not None and old.stage is Stage.SENT, new is not None and new.stage is Stage.SENT
+        if was != now:
+            item = new if now else old
+            assert item is not None
+            if now:
+                self.pending[item.target, item.match_key] = key
+                self.stans_busy.add((item.target, item.stan))
+            else:
+                self.pending.pop((item.target, item.match_key), None)
+                self.stans_busy.discard((item.target, item.stan))
+            self.waiting[item.target] = self.waiting.get(item.target, 0) + (1 if now else -1)
+        if new is not None and new.stage is Stage.UNDELIVERABLE:
+            self.undeliverable[key] = None
+        else:
+            self.undeliverable.pop(key, None)
+
+    def put_advice(self, key: int, new: Advice | None) -> None:
+        old = self.advices.get(key)
+        self._note("advices", self.put_advice, key, old)
+        _set(self.advices, key, new)
+        if old is None and new is not None:
+            self.lanes.setdefault(new.link, {})[key] = None
+            if new.match_key:
+                self.advice_keys[new.link, new.match_key] = key
+        elif new is None and old is not None:
+            self.lanes[old.link].pop(key, None)
+            self.advice_keys.pop((old.link, old.match_key), None)
+
+    def put_outcome(self, key: bytes, new: Finished | None) -> None:
+        old = self.outcomes.get(key)
+        self._note("outcomes", self.put_outcome, key, old)
+        _set(self.outcomes, key, new)
+        if old is not None:
+            keys = self.segments[old.segment]
+            keys.pop(key, None)
+            if not keys:
+                del self.segments[old.segment]
+        if new is not None:
+            self.segments.setdefault(new.segment, {})[key] = None
+
+    def put_stan(self, key: str, new: int | None) -> None:
+        self._note("stans", self.put_stan, key, self.stans.get(key))
+        _set(self.stans, key, new)
+
+    def put_closed(self, key: int, new: int | None) -> None:
+        self._note("closed", self.put_closed, key, self.closed.get(key))
+        _set(self.closed, key, new)
+
+    def commit(self) -> None:
+        """What was written since the last commit stays."""
+        self._undo.clear()
+
+    def roll_back(self) -> None:
+        """What was written since the last commit never was."""
+        undo, self._undo = self._undo, []
+        for put, key, old in reversed(undo):
+            put(key, old)
+        self._undo.clear()
+
+    # --- reading
+
+    def lead(self) -> str:
+        """The incarnation that does what belongs to no other: the first live one. "" when there is none."""
+        for node in sorted(self.nodes):
+            if self.incarnations[self.nodes[node]].status is Status.LIVE:
+                return self.nodes[node]
+        return ""
+
+    def acting(self, incarnation: str) -> str:
+        """Who acts for an incarnation: itself, its heir, or, when it left or is unknown, the lead."""
+        seen = self.incarnations.get(incarnation)
+        while seen is not None:
+            if seen.status in (Status.JOINING, Status.LIVE):
+                return seen.id
+            if not seen.heir:
+                break
+            seen = self.incarnations.get(seen.heir)
+        return self.lead()
+
+    def live(self) -> list[str]:
+        """The live incarnations, by node."""
+        ids = (self.nodes[node] for node in sorted(self.nodes))
+        return [id_ for id_ in ids if self.incarnations[id_].status is Status.LIVE]
+
+    def hash(self) -> str:
+        """A hash of all items, equal on both nodes at equal indexes: the sum of the items' hashes, 16 hex digits.
+
+        Costs time for what changed since the last call only.
+        """
+        tables = {
+            "meta": {None: self.meta}, "incarnations": self.incarnations, "sessions": self.sessions,
+            "transactions": self.transactions, "advices": self.advices, "outcomes": self.outcomes,
+            "stans": self.stans, "closed": self.closed,
+        }  # fmt: skip
+        for (table, key), old in self._changed.items():
+            new = tables[table].get(key)  # type: ignore[attr-defined]
+            if new is not old:
+                self._sum += _digest(table, key, new) - _digest(table, key, old)
+        self._sum &= _MASK
+        self._changed.clear()
+        return f"{self._sum:016x}"
+
+
+def _set(items: dict[Any, Any], key: Any, new: Any) -> None:
+    if new is None:
+        items.pop(key, None)
+    else:
+        items[key] = new
+
+
+def _digest(table: str, key: Any, item: Any) -> int:
+    if item is None:
+        return 0
+    return int.from_bytes(blake2b(_encode((table, key, item)), digest_size=8).digest(), "big")

@@ -1,0 +1,41 @@
+"""The life of a transaction, as a table: everything that may move one stands here.
+
+    SENT --queued--> ANSWERED --settled--> FINISHED
+    SENT --nobody--> FINISHED                          decided, and nobody is left to tell
+    SENT --lost--> UNDELIVERABLE                       approved, and nobody is left to tell: to be reversed
+    ANSWERED --lost--> UNDELIVERABLE                   no copy of the approval reached anyone
+    UNDELIVERABLE --queued--> ANSWERED                 undone; the refusal goes to those who repeated meanwhile
+    UNDELIVERABLE --nobody--> FINISHED
+
+A transaction has one outcome: only `lost` and what follows it replaces one, and only an approval that no remote
+acknowledged a byte of (invariant 5).
+"""
+
+import enum
+
+from switch.core.records import Stage
+
+
+class Event(enum.IntEnum):
+    """What happens to a transaction."""
+
+    QUEUED = 1  # an outcome is recorded and at least one answer stands in an outbox
+    NOBODY = 2  # an outcome is recorded and no session of the request is left
+    LOST = 3  # an approval reached nobody and must be reversed
+    SETTLED = 4  # no answer is outstanding any more: acknowledged, or given up without need of a reversal
+
+
+TABLE: dict[tuple[Stage, Event], Stage] = {
+    (Stage.SENT, Event.QUEUED): Stage.ANSWERED,
+    (Stage.SENT, Event.NOBODY): Stage.FINISHED,
+    (Stage.SENT, Event.LOST): Stage.UNDELIVERABLE,
+    (Stage.ANSWERED, Event.SETTLED): Stage.FINISHED,
+    (Stage.ANSWERED, Event.LOST): Stage.UNDELIVERABLE,
+    (Stage.UNDELIVERABLE, Event.QUEUED): Stage.ANSWERED,
+    (Stage.UNDELIVERABLE, Event.NOBODY): Stage.FINISHED,
+}
+
+
+def move(stage: Stage, event: Event) -> Stage:
+    """The stage after `event`. A pair that is not in the table is a defect of `apply`: KeyError."""
+    return TABLE[stage, event]

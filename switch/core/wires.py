@@ -1,0 +1,66 @@
+"""What an engine knows of each link's bytes: its codec, its framer, its STANs. Built from the rules; not part of the state."""
+
+from messages.framing import Framer
+from messages.iso8583.codec import Iso8583Codec
+from messages.iso20022.codec import Iso20022Codec
+from messages.message import Codec
+from switch.core.rules import Link, Rules, RulesError
+from switch.core.state import State
+
+
+class Wire:
+    """One link's way to and from bytes."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.codec: Codec
+        if link.iso8583 is not None:
+            self.codec = Iso8583Codec(link.iso8583)
+        elif link.iso20022 is not None:
+            self.codec = Iso20022Codec(link.iso20022)
+        else:
+            raise RulesError(f"link {link.name!r}: give either an [iso8583] or an [iso20022] table")
+        value = bytes.fromhex(link.header_value) if link.header_value else None
+        self.framer = Framer.of(link.framing, header=link.header, maximum=link.frame_max_bytes, header_default=value)
+        self._stan = 0
+
+    def frame(self, payload: bytes) -> bytes:
+        """A request of ours, framed."""
+        return self.framer.frame(payload)
+
+    def answer(self, header: bytes, payload: bytes) -> bytes:
+        """An answer, framed, under the header of its request."""
+        return self.framer.frame(payload, self.framer.answer_header(header))
+
+    def stan(self, state: State, node: str) -> int | None:
+        """A STAN that is not pending: even ones for node a, odd ones for node b, after the highest applied.
+
+        0 where the rail has none; None when all are pending. Restart and takeover are safe: what a dead incarnation had
+        allocated but not applied is fenced and never will be.
+        """
+        digits = self.codec.stan_digits
+        if not digits:
+            return 0
+        name, size = self.link.name, 10**digits
+        parity = 0 if node == "a" else 1
+        last = self._stan or state.stans.get(f"{name}/{node}", 0)
+        for _ in range(self.link.inflight_max + 1):
+            last = (last + 1) % size
+            last += (last + parity) % 2
+            if last == 0 or last >= size:
+                last = 2 - parity
+            if (name, last) not in state.stans_busy:
+                self._stan = last
+                return last
+        return None
+
+
+def wires(rules: Rules) -> dict[str, Wire]:
+    """The wire of each link, by name. Raises RulesError, naming the link, for what the codecs refuse."""
+    built: dict[str, Wire] = {}
+    for link in rules.links:
+        try:
+            built[link.name] = Wire(link)
+        except (ValueError, OSError) as error:
+            raise RulesError(f"link {link.name!r}: {error}") from error
+    return built

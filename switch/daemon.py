@@ -1,0 +1,94 @@
+"""switchd: one node as a process. Start-up, signals, sd_notify, and how it leaves."""
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import sdnotify
+import typer
+import uvloop
+
+from switch.config import Config, ConfigError, load
+from switch.mirror.errors import MirrorError
+from switch.node import Node
+from switch.ops import logs
+from switch.ops.control import Control
+from switch.ops.logs import event
+
+log = logging.getLogger("switch.daemon")
+EXIT_CONFIG = 78  # sysexits(3) EX_CONFIG
+EXIT_FAILED = 70  # EX_SOFTWARE: this incarnation is over; the service manager starts the next
+
+
+async def serve(config: Config, path: Path, node_name: str) -> None:
+    """Run one node until SIGTERM or SIGINT."""
+    loop = asyncio.get_running_loop()
+    node = Node(config, node_name, path)
+    control = Control(node)
+    notifier = sdnotify.SystemdNotifier()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, node.stop)
+    loop.add_signal_handler(signal.SIGHUP, node.reload)
+    loop.set_exception_handler(_defect)
+    await control.start()
+    try:
+        await node.run(lambda: notifier.notify("READY=1"))
+        notifier.notify("STOPPING=1")
+    finally:
+        await control.close()
+        await node.close()
+
+
+def _defect(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    """An exception that nobody awaited is a defect: this incarnation leaves at once and its heir goes on."""
+    error = context.get("exception")
+    event(log, logging.CRITICAL, "node.defect", message=context.get("message"), error=type(error).__name__)
+    if isinstance(error, BaseException):
+        _traceback(error)
+    os._exit(EXIT_FAILED)
+
+
+def _traceback(error: BaseException) -> None:
+    """Where it happened, without the exception's text: that may quote a message."""
+    frame = error.__traceback__
+    while frame is not None:
+        code = frame.tb_frame.f_code
+        event(log, logging.CRITICAL, "node.defect_at", file=Path(code.co_filename).name, line=frame.tb_lineno, function=code.co_name)
+        frame = frame.tb_next
+    if error.__cause__ is not None:
+        event(log, logging.CRITICAL, "node.defect_cause", error=type(error.__cause__).__name__)
+        _traceback(error.__cause__)
+
+
+def start(
+    config: Annotated[Path, typer.Option("--config", "-c", help="The pair's configuration file.")],
+    node: Annotated[str, typer.Option("--node", "-n", help="a or b.")],
+) -> None:
+    """Run one node of the switch."""
+    try:
+        loaded = load(config)
+    except ConfigError as error:
+        typer.echo(str(error), err=True)
+        raise SystemExit(EXIT_CONFIG) from None
+    if node not in ("a", "b"):
+        typer.echo("--node is a or b", err=True)
+        raise SystemExit(EXIT_CONFIG)
+    logs.configure(node, loaded.pair.log_level)
+    gc.freeze()  # what start-up made lives for ever
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(loaded, config, node))
+    except Exception as error:
+        # whatever ends a node ends it at once: nothing may be written after a fence, and an heir goes on
+        text = str(error) if isinstance(error, MirrorError | OSError) else ""
+        event(log, logging.CRITICAL, "node.failed", error=type(error).__name__, text=text or None)
+        _traceback(error)
+        os._exit(EXIT_FAILED)
+
+
+def main() -> None:
+    typer.run(start)

@@ -1,0 +1,310 @@
+"""One node at work: the follower of the log. Wires engine, mirror and sessions together and decides nothing itself."""
+
+import asyncio
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from switch.config import Config, load
+from switch.core import snapshot
+from switch.core.engine import Engine
+from switch.core.fold import Applied
+from switch.core.proposals import Proposal, Configure, Heir, Join, Leave, Live, Snapshot, encode, encode_entry
+from switch.core.records import Incarnation, Status
+from switch.core.tend import Subject
+from switch.mirror.entry import Entry
+from switch.mirror.mirror import Mirror
+from switch.mirror.sealing import Sealer
+from switch.ops.logs import event
+from switch.ops.metrics import Metrics
+from switch.peer import Watch, boot_id, kill, start_time
+from switch.sessions.links import Links, activated
+from switch.sessions.sessions import Sessions
+
+log = logging.getLogger("switch.node")
+POLL_MS = 100
+LEAVE_S = 5.0
+LOUD = {"state.diverged": logging.CRITICAL, "node.heir": logging.WARNING, "transaction.timeout": logging.WARNING,
+        "transaction.undone": logging.WARNING, "link.sign_on_refused": logging.WARNING}  # fmt: skip
+QUIET = {"request.repeated", "request.refused", "advice.queued", "advice.acknowledged"}
+
+
+class Node:
+    """The daemon's heart. `run` returns when asked to stop; an error that ends this incarnation is raised."""
+
+    def __init__(self, config: Config, node: str, path: Path) -> None:
+        self.config = config
+        self._path = path
+        self.node = node
+        self.metrics = Metrics(node)
+        self.engine = Engine(node)
+        self._loop = asyncio.get_running_loop()
+        self._boot_id = boot_id()
+        self.sessions = Sessions(self.engine, self.submit, self._boot_id, self.now)
+        given = activated(dict(os.environ), os.getpid())
+        self.links = Links(self.sessions, node, given, self.now)
+        sealer = Sealer(config.pair.key_file)
+        self.mirror = Mirror(config.etcd, config.pair.name, node, sealer, self)
+        self._watch = Watch(self._process_ended)
+        self._ticking = False
+        self._tend_soon = False
+        self._snapshotting: asyncio.Task[None] | None = None
+        self._heirs: set[asyncio.Task[None]] = set()
+        self._ended: set[str] = set()  # incarnations whose process we saw end
+        self._reopen: list[Subject] = []
+        self._stop = asyncio.Event()
+
+    def now(self) -> float:
+        return self._loop.time() * 1000
+
+    def submit(self, proposal: Proposal, subject: Subject) -> None:
+        self.mirror.submit(encode(proposal), subject)
+
+    def stop(self) -> None:
+        """Ask `run` to leave in order."""
+        self._stop.set()
+
+    def reload(self) -> None:
+        """Read the configuration file again; its rules become active on both nodes by an entry. Raises ConfigError."""
+        self.config = load(self._path)
+        self.submit(Configure(self.config.rules.encode()), ("configure", 0))
+
+    @property
+    def me(self) -> Incarnation:
+        return self.engine.state.incarnations[self.engine.incarnation]
+
+    def peer(self) -> Incarnation | None:
+        """The newest incarnation of the other node."""
+        id_ = self.engine.state.nodes.get("b" if self.node == "a" else "a")
+        return self.engine.state.incarnations[id_] if id_ else None
+
+    # --- life
+
+    async def run(self, ready: Any) -> None:
+        """Join, serve until stopped, leave. `ready()` is called when the node serves."""
+        await self.mirror.start()
+        before = self.engine.state.incarnations.get(self.engine.state.nodes.get(self.node, ""))
+        if before is not None and before.status in (Status.JOINING, Status.LIVE):
+            await kill(before)
+            self._ended.add(before.id)
+        number = await self.mirror.join(self._join)
+        self.engine.become(f"{self.node}{number}")
+        self._pair_changed()
+        if not self.engine.state.meta.rules or not self.engine.state.live():
+            self.submit(Configure(self.config.rules.encode()), ("configure", 0))
+        elif self.engine.state.meta.rules != self.config.rules.encode():
+            event(log, logging.WARNING, "rules.differ", do="the active rules stay; make them the file's with: switchctl reload")
+        self.submit(Live(), ("live", 0))
+        poll = asyncio.create_task(self._poll())
+        stopped = asyncio.create_task(self._stop.wait())
+        try:
+            await self._live(stopped)
+            if not self._stop.is_set():
+                self.links.listen()
+                ready()
+                event(log, logging.INFO, "node.serving", incarnation=self.engine.incarnation, index=self.mirror.index)
+            await asyncio.wait((self.mirror.failed, poll, stopped), return_when=asyncio.FIRST_COMPLETED)
+            for over in (self.mirror.failed, poll):
+                if over.done():
+                    over.result()
+            await self._leave()
+        finally:
+            poll.cancel()
+            stopped.cancel()
+
+    async def _live(self, stopped: asyncio.Task[Any]) -> None:
+        while self.me.status is not Status.LIVE and not stopped.done() and not self.mirror.failed.done():
+            await asyncio.sleep(POLL_MS / 5000)
+
+    def _join(self, number: int, token: str) -> bytes:
+        pid = os.getpid()
+        started = start_time(pid)
+        assert started is not None
+        cluster = str(self.mirror.health()["cluster_id"])
+        return encode_entry([Join(self.node, number, token, self._boot_id, pid, started, cluster)])
+
+    async def _leave(self) -> None:
+        """End the sessions in order, say so, and go."""
+        event(log, logging.INFO, "node.leaving", incarnation=self.engine.incarnation)
+        self.links.close()
+        deadline = self.now() + LEAVE_S * 1000
+        while self.sessions.connections and self.now() < deadline and not self.mirror.failed.done():
+            self.sessions.end_all("node leaves")
+            await asyncio.sleep(POLL_MS / 1000)
+        self.submit(Leave(), ("leave", 0))
+        while self.me.status is Status.LIVE and self.now() < deadline and not self.mirror.failed.done():
+            await asyncio.sleep(POLL_MS / 5000)
+        await self.mirror.leave()
+
+    async def close(self) -> None:
+        self._watch.stop()
+        self.sessions.close()
+        await self.mirror.close()
+
+    # --- the log's follower
+
+    def load(self, index: int, chunks: list[bytes], segments: dict[str, bytes]) -> None:
+        self.engine.load(snapshot.load(index, chunks, segments), self.now())
+        self.sessions.follow(list(self.sessions.connections))
+
+    def apply(self, entry: Entry) -> None:
+        applied = self.engine.apply(f"{entry.node}{entry.incarnation}", entry.index, entry.body, self.now())
+        self.metrics.entry(len(entry.body), len(applied.accepted))
+        touched = applied.touched
+        for subject, accepted in zip(entry.offers or (), applied.accepted, strict=False):
+            if not accepted:
+                self.metrics.refused.inc()
+            self._resolved(subject, accepted, touched)
+        self.sessions.follow(touched)
+        self._say(applied, mine=entry.node == self.node)
+        if applied.pair and self.engine.incarnation:
+            self._pair_changed()
+        self._soon()
+
+    def _resolved(self, subject: Subject, accepted: bool, touched: dict[str, None]) -> None:
+        kind, key = subject
+        if kind == "input":
+            assert isinstance(key, str)
+            self.sessions.resolved(key, accepted)
+            touched[key] = None
+        elif kind == "tick":
+            self._ticking = False
+        elif kind == "open":
+            self.sessions.opened(str(key), accepted)
+        elif kind == "end" and not accepted:
+            self.sessions.end_dropped(str(key))
+        else:
+            self.engine.resolved(subject)
+
+    def dropped(self, offers: list[Any]) -> None:
+        """What never reached the log is offered anew: at once where it follows from the state, else kept until then."""
+        touched: dict[str, None] = {}
+        for subject in offers:
+            if subject[0] == "input":
+                self.sessions.undone(subject[1])
+                touched[subject[1]] = None
+            elif subject[0] in ("open", "connected", "configure", "live", "leave"):
+                self._reopen.append(subject)
+            else:
+                self._resolved(subject, False, touched)
+        self.sessions.follow(touched)
+
+    def holding(self, held: bool) -> None:
+        event(log, logging.WARNING, "switch.held" if held else "switch.resumed", index=self.mirror.index)
+        self.metrics.held.set(held)
+        self.sessions.hold(held)
+        if self.engine.incarnation and self.me.status is Status.LIVE:
+            self.links.pause(held)
+        if not held:
+            self._soon()
+
+    def _offer_again(self) -> None:
+        again, self._reopen = self._reopen, []
+        for kind, key in again:
+            if kind in ("open", "connected"):
+                self.sessions.offer_again(kind, str(key))
+            elif kind == "configure":
+                self.submit(Configure(self.config.rules.encode()), (kind, key))
+            else:
+                self.submit(Live() if kind == "live" else Leave(), (kind, key))
+
+    def _say(self, applied: Applied, *, mine: bool) -> None:
+        """Each event once: by the node that appended the entry, loud ones about the pair by both."""
+        for note in applied.notes:
+            self.metrics.note(note.event, mine=mine)
+            if mine or note.event in ("node.heir", "state.diverged"):
+                level = LOUD.get(note.event, logging.DEBUG if note.event in QUIET else logging.INFO)
+                event(log, level, note.event, **note.fields)
+
+    # --- the pair
+
+    def _pair_changed(self) -> None:
+        peer = self.peer()
+        self.metrics.simplex.set(len(self.engine.state.live()) < 2)
+        if peer is not None and peer.status in (Status.JOINING, Status.LIVE):
+            self._watch.follow(peer)
+        for id_ in sorted(self._ended):
+            dead = self.engine.state.incarnations.get(id_)
+            if dead is None or dead.status not in (Status.JOINING, Status.LIVE):
+                self._ended.discard(id_)
+            elif dead.node == self.node:
+                # its fence is ours already
+                self._ended.discard(id_)
+                self.submit(Heir(id_, ()), ("heir", id_))
+
+    def _process_ended(self, id_: str) -> None:
+        """The peer's process has ended: become its heir, unless it left in order."""
+        dead = self.engine.state.incarnations.get(id_)
+        event(log, logging.WARNING, "peer.ended", incarnation=id_)
+        if dead is None or dead.status not in (Status.JOINING, Status.LIVE):
+            return
+        task = asyncio.create_task(self._inherit(dead))
+        self._heirs.add(task)
+        task.add_done_callback(self._heirs.discard)
+
+    async def _inherit(self, dead: Incarnation) -> None:
+        taken = await self.mirror.take_fence_of(dead.node, dead.number, lambda: encode_entry([Heir(dead.id, ())]))
+        event(log, logging.WARNING, "heir.appended" if taken else "heir.not_needed", dead=dead.id)
+
+    # --- what has no event
+
+    async def _poll(self) -> None:
+        """Heartbeats, acknowledgements, reconnects, snapshots."""
+        beat = 0.0
+        while True:
+            if not self.mirror.held:
+                self._offer_again()
+                heartbeat_ms = self.engine.rules.limits.heartbeat_ms
+                if not self._ticking and self.now() - beat >= heartbeat_ms - POLL_MS / 2:
+                    beat = self.now()
+                    self._ticking = True
+                    self.submit(self.engine.heartbeat(beat), ("tick", 0))
+                if self.me.status is Status.LIVE:
+                    self.links.connect()
+                    self._snapshot()
+                self._tend()
+            self.sessions.poll()
+            self.sessions.crowd(self.mirror.backlog_bytes > self.config.pair.backlog_max_bytes)
+            self.metrics.sample(self.engine, self.mirror, self.sessions)
+            if self.engine.diverged:
+                raise RuntimeError("the nodes' states differ")
+            await asyncio.sleep(POLL_MS / 1000)
+
+    def _soon(self) -> None:
+        if not self._tend_soon:
+            self._tend_soon = True
+            self._loop.call_soon(self._tend)
+
+    def _tend(self) -> None:
+        self._tend_soon = False
+        if self.mirror.held or not self.engine.incarnation or self.me.status is not Status.LIVE:
+            return
+        for subject, proposal in self.engine.tend(self.now(), time.time()):
+            self.submit(proposal, subject)
+
+    def _snapshot(self) -> None:
+        meta, limits = self.engine.state.meta, self.engine.rules.limits
+        if self._snapshotting is not None or self.engine.state.lead() != self.engine.incarnation:
+            return
+        if self.mirror.index - meta.snapshot >= limits.snapshot_entries or meta.log_bytes >= limits.snapshot_log_bytes:
+            self._snapshotting = asyncio.create_task(self._write_snapshot())
+            self._snapshotting.add_done_callback(self._snapshot_done)
+
+    async def _write_snapshot(self) -> None:
+        view = snapshot.View(self.engine.state)
+        began = self.now()
+        if await self.mirror.write_snapshot(view.index, view.chunks(), view.segments()):
+            self.submit(Snapshot(view.index), ("snapshot", view.index))
+            applied = [
+                item.applied for item in self.engine.state.incarnations.values()
+                if item.status in (Status.JOINING, Status.LIVE)
+            ]  # fmt: skip
+            await self.mirror.truncate(min([view.index, *applied]))
+            event(log, logging.INFO, "snapshot.written", index=view.index, ms=int(self.now() - began))
+
+    def _snapshot_done(self, task: asyncio.Task[None]) -> None:
+        self._snapshotting = None
+        if not task.cancelled() and task.exception() is not None:
+            event(log, logging.WARNING, "snapshot.failed", error=type(task.exception()).__name__)

@@ -1,0 +1,143 @@
+"""The control socket of a node (Unix stream socket in the run directory) and the HTTP endpoint of metrics and health.
+
+One JSON object a line: {"command": "status"} -> {"ok": true, ...}. What it tells is masked: no data of messages at all.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiohttp import web
+
+from switch.ops.logs import event
+
+if TYPE_CHECKING:
+    from switch.node import Node
+
+log = logging.getLogger("switch.ops")
+LINE_MAX = 65_536
+
+
+def status(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
+    state = node.engine.state
+    return {
+        "node": node.node,
+        "incarnation": node.engine.incarnation,
+        "held": node.mirror.held,
+        "simplex": len(state.live()) < 2,
+        "incarnations": {
+            id_: {"status": item.status.name.lower(), "applied": item.applied, "heir": item.heir, "pid": item.pid}
+            for id_, item in sorted(state.incarnations.items())
+        },
+        "index": state.index,
+        "hash": node.engine.last_hash,
+        "clock_ms": state.meta.clock_ms,
+        "snapshot": state.meta.snapshot,
+        "sessions": len(state.sessions),
+        "transactions": len(state.transactions),
+        "outcomes": len(state.outcomes),
+        "advices": len(state.advices),
+        "mirror": node.mirror.health(),
+    }
+
+
+def sessions(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
+    fields = ("id", "link", "owner", "remote", "local", "connected", "ready", "applied", "output", "acked", "waiting")
+    rows = node.engine.state.sessions.values()
+    return {"sessions": [{name: getattr(row, name) for name in fields} for row in rows]}
+
+
+def links(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
+    state = node.engine.state
+    return {
+        "links": [
+            {
+                "name": name,
+                "outbound": wire.link.outbound,
+                "sessions": len(state.links.get(name, ())),
+                "ready": sum(state.sessions[id_].ready for id_ in state.links.get(name, ())),
+                "waiting": state.waiting.get(name, 0),
+                "advices": len(state.lanes.get(name, ())),
+            }
+            for name, wire in node.engine.wires.items()
+        ]
+    }
+
+
+def reload(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
+    node.reload()
+    return {}
+
+
+def metrics(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
+    return {"metrics": node.metrics.text().decode()}
+
+
+COMMANDS: dict[str, Callable[["Node", dict[str, Any]], dict[str, Any]]] = {
+    "status": status, "sessions": sessions, "links": links, "reload": reload, "metrics": metrics,
+}  # fmt: skip
+
+
+class Control:
+    """Serves one node's operators."""
+
+    def __init__(self, node: "Node") -> None:
+        self._node = node
+        self._path = Path(node.config.pair.run_directory) / f"{node.config.pair.name}-{node.node}.sock"
+        self._server: asyncio.Server | None = None
+        self._http: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(self._serve, self._path, limit=LINE_MAX)
+        self._path.chmod(0o600)
+        address = self._node.config.ops.http.get(self._node.node)
+        if address:
+            application = web.Application()
+            application.router.add_get("/metrics", self._metrics)
+            application.router.add_get("/health", self._health)
+            self._http = web.AppRunner(application, access_log=None)
+            await self._http.setup()
+            host, _, port = address.rpartition(":")
+            await web.TCPSite(self._http, host, int(port)).start()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await reader.readline():
+                writer.write(json.dumps(self._answer(line)).encode() + b"\n")
+                await writer.drain()
+        except (ConnectionError, ValueError) as error:  # ValueError: a line over the limit
+            event(log, logging.WARNING, "control.broken", error=type(error).__name__)
+        finally:
+            writer.close()
+
+    def _answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            request = msgspec.json.decode(line, type=dict[str, Any])
+            command = COMMANDS[str(request.get("command"))]
+        except (msgspec.MsgspecError, KeyError):
+            return {"ok": False, "error": f"commands are {', '.join(COMMANDS)}"}
+        try:
+            return {"ok": True, **command(self._node, request)}
+        except Exception as error:  # an operator's command must not end the node
+            event(log, logging.ERROR, "control.failed", command=request.get("command"), error=repr(error))
+            return {"ok": False, "error": str(error)}
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        return web.Response(body=self._node.metrics.text(), content_type="text/plain")
+
+    async def _health(self, request: web.Request) -> web.Response:
+        healthy = not self._node.mirror.held
+        return web.json_response(status(self._node, {}), status=200 if healthy else 503)
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._path.unlink(missing_ok=True)
+        if self._http is not None:
+            await self._http.cleanup()

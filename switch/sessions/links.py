@@ -1,0 +1,146 @@
+"""Where sessions come from: listening sockets, and connections to networks in their slots, with jittered reconnects."""
+
+import asyncio
+import logging
+import os
+import random
+import socket
+from collections.abc import Callable
+
+from switch.core.rules import Link
+from switch.ops.logs import event
+from switch.sessions import kernel
+from switch.sessions.sessions import Sessions
+
+log = logging.getLogger("switch.sessions")
+BACKLOG = 1024
+ACCEPTS_MAX = 64  # of one wake-up, so that other sessions get their turn
+LISTEN_FDS_START = 3  # sd_listen_fds(3)
+
+
+def activated(environ: dict[str, str], pid: int) -> dict[str, socket.socket]:
+    """Listening sockets given by systemd, by their names (LISTEN_FDS, LISTEN_FDNAMES of sd_listen_fds(3)); names are links."""
+    if environ.get("LISTEN_PID") != str(pid):
+        return {}
+    count = int(environ.get("LISTEN_FDS", "0"))
+    names = environ.get("LISTEN_FDNAMES", "").split(":")
+    found: dict[str, socket.socket] = {}
+    for number in range(count):
+        os.set_inheritable(LISTEN_FDS_START + number, False)
+        found[names[number] if number < len(names) else str(number)] = socket.socket(fileno=LISTEN_FDS_START + number)
+    return found
+
+
+class Links:
+    """The listeners and outbound slots of one node."""
+
+    def __init__(self, sessions: Sessions, node: str, given: dict[str, socket.socket], now: Callable[[], float]) -> None:
+        self._sessions = sessions
+        self._engine = sessions.engine
+        self._node = node
+        self._given = given
+        self._now = now
+        self._loop = asyncio.get_running_loop()
+        self._listening: dict[str, socket.socket] = {}
+        self._paused = True
+        self._tries: dict[tuple[str, int], int] = {}
+        self._next: dict[tuple[str, int], float] = {}
+        self._opening: dict[tuple[str, int], str] = {}
+
+    # --- listening
+
+    def listen(self) -> None:
+        """Bind what the links say, or take what systemd gave. Raises OSError with the address in its text."""
+        for wire in self._engine.wires.values():
+            link = wire.link
+            if link.outbound or link.name in self._listening:
+                continue
+            sock = self._given.get(link.name) or self._bind(link)
+            if sock is not None:
+                sock.setblocking(False)
+                self._listening[link.name] = sock
+                event(log, logging.INFO, "link.listening", link=link.name, address=_text(sock.getsockname()))
+        self.pause(False)
+
+    def _bind(self, link: Link) -> socket.socket | None:
+        address = link.listen.get(self._node)
+        if address is None:
+            return None
+        host, _, port = address.rpartition(":")
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((host.strip("[]"), int(port)))
+            sock.listen(BACKLOG)
+        except OSError as error:
+            sock.close()
+            raise OSError(error.errno, f"link {link.name}: cannot listen on {address}: {error.strerror}") from None
+        return sock
+
+    def pause(self, paused: bool) -> None:
+        """While the switch holds, connections wait in the backlog."""
+        if paused == self._paused:
+            return
+        self._paused = paused
+        for name, sock in self._listening.items():
+            if paused:
+                self._loop.remove_reader(sock.fileno())
+            else:
+                self._loop.add_reader(sock.fileno(), self._accept, name, sock)
+
+    def _accept(self, name: str, sock: socket.socket) -> None:
+        link = self._engine.wires[name].link
+        for _ in range(ACCEPTS_MAX):
+            try:
+                accepted, address = sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                event(log, logging.WARNING, "link.accept_failed", link=name, error=error.strerror)
+                return
+            kernel.configure(accepted, link.tcp, link.frame_max_bytes)
+            self._sessions.open(name, accepted, -1, _text(address))
+
+    # --- connecting
+
+    def connect(self) -> None:
+        """Open what is missing: each slot is the business of one live node. Called some ten times a second."""
+        if self._paused:
+            return
+        state, live = self._engine.state, self._engine.state.live()
+        if not live:
+            return
+        for wire in self._engine.wires.values():
+            link = wire.link
+            for slot in range(link.connections if link.outbound else 0):
+                key = (link.name, slot)
+                if key in state.slots:
+                    if state.sessions[state.slots[key]].ready:
+                        self._tries.pop(key, None)
+                    continue
+                opening = self._opening.get(key)
+                if opening in self._sessions.connections or live[slot % len(live)] != self._engine.incarnation:
+                    continue
+                if self._now() >= self._next.get(key, 0.0):
+                    self._open(link, slot)
+
+    def _open(self, link: Link, slot: int) -> None:
+        key = (link.name, slot)
+        tries = self._tries.get(key, 0)
+        self._tries[key] = tries + 1
+        delay = min(link.reconnect_min_ms * 2 ** min(tries, 16), link.reconnect_max_ms)
+        self._next[key] = self._now() + delay * random.uniform(0.5, 1.0)  # so that two nodes do not knock together
+        address = link.connect[(slot + tries) % len(link.connect)]
+        sock = socket.socket(socket.AF_INET6 if address.startswith("[") else socket.AF_INET, socket.SOCK_STREAM)
+        kernel.configure(sock, link.tcp, link.frame_max_bytes)
+        self._opening[key] = self._sessions.open(link.name, sock, slot, address)
+
+    def close(self) -> None:
+        self.pause(True)
+        for sock in self._listening.values():
+            sock.close()
+        self._listening.clear()
+
+
+def _text(name: tuple[str, int]) -> str:
+    return f"{name[0]}:{name[1]}"

@@ -1,0 +1,255 @@
+"""A whole switch on this machine: a private etcd, both nodes, simulated issuer and bank. For demo, tests and bench.
+
+Everything listens on free ports of 127.0.0.1, lives in one folder, is a real process, and ends with the `with` block.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from switch.mirror.sealing import create_key_file
+from tools.etcd import Etcd, free_ports
+
+READY_S = 20.0
+STOP_S = 10.0
+
+
+class Ports(msgspec.Struct, frozen=True):
+    """Where a pair's endpoints listen."""
+
+    terminals: dict[str, int]
+    banks: dict[str, int]
+    http: dict[str, int]
+    issuer: int
+    bank: int
+
+    @staticmethod
+    def free() -> "Ports":
+        p = free_ports(8)
+        return Ports({"a": p[0], "b": p[1]}, {"a": p[2], "b": p[3]}, {"a": p[4], "b": p[5]}, p[6], p[7])
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What tests vary."""
+
+    timeout_ms: int = 8_000
+    echo_interval_ms: int = 5_000
+    limits: dict[str, int] = {}
+    terminals: dict[str, Any] = {}  # options of that link
+    banks: dict[str, Any] = {}
+    issuer: dict[str, Any] = {}
+    bank: dict[str, Any] = {}
+    etcd: dict[str, Any] = {}
+    pair: dict[str, Any] = {}
+    issuer_options: tuple[str, ...] = ()  # of switch-sim issuer
+    bank_options: tuple[str, ...] = ()
+
+
+def configuration(ports: Ports, endpoints: list[str], directory: Path, settings: Settings) -> dict[str, Any]:
+    """The configuration file of the pair, as a table."""
+
+    def local(numbers: dict[str, int]) -> dict[str, str]:
+        return {node: f"127.0.0.1:{port}" for node, port in numbers.items()}
+
+    common = {"timeout_ms": settings.timeout_ms, "echo_interval_ms": settings.echo_interval_ms}
+    return {
+        "pair": {
+            "name": "demo", "run_directory": str(directory), "key_file": str(directory / "keys"), **settings.pair,
+        },
+        "etcd": {"endpoints": endpoints, **settings.etcd},
+        "ops": {"http": local(ports.http)},
+        "limits": settings.limits,
+        "link": [
+            {
+                "name": "terminals", "listen": local(ports.terminals), "framing": "2-byte-be", "header": "tpdu",
+                "iso8583": {"dialect": "iso87-binary"}, "frame_max_bytes": 4096, **settings.terminals,
+            },
+            {
+                "name": "banks", "listen": local(ports.banks), "framing": "8-ascii", "frame_max_bytes": 131_072,
+                "iso20022": {}, **settings.banks,
+            },
+            {
+                "name": "issuer", "connect": [f"127.0.0.1:{ports.issuer}"], "framing": "2-byte-be",
+                "iso8583": {"dialect": "iso87-ascii"}, **common, **settings.issuer,
+            },
+            {
+                "name": "creditor", "connect": [f"127.0.0.1:{ports.bank}"], "framing": "8-ascii",
+                "frame_max_bytes": 131_072, "iso20022": {}, **common, **settings.bank,
+            },
+        ],
+        "route": [
+            {"name": "cards", "source": ["terminals"], "types": ["01", "02", "04"], "targets": ["issuer"]},
+            {"name": "transfers", "source": ["banks"], "types": ["pacs.008"], "targets": ["creditor"]},
+        ],
+    }  # fmt: skip
+
+
+class Process:
+    """A child process with its log file; killed by pid, never left behind."""
+
+    def __init__(self, name: str, arguments: list[str], directory: Path) -> None:
+        self.name = name
+        self.log = directory / f"{name}.log"
+        self._arguments = arguments
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", *self._arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONUNBUFFERED": "1"},
+            )  # fmt: skip
+
+    @property
+    def pid(self) -> int:
+        assert self._child is not None
+        return self._child.pid
+
+    def running(self) -> bool:
+        return self._child is not None and self._child.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def wait(self, seconds: float = STOP_S) -> int:
+        assert self._child is not None
+        return self._child.wait(seconds)
+
+    def stop(self) -> int | None:
+        """SIGTERM, and SIGKILL when that does not help. The exit code, None when it never ran."""
+        if self._child is None:
+            return None
+        if self.running():
+            self.signal(signal.SIGTERM)
+            try:
+                self.wait()
+            except subprocess.TimeoutExpired:
+                self.kill()
+        return self._child.returncode
+
+    def kill(self) -> None:
+        if self.running():
+            self.signal(signal.SIGKILL)
+            self.wait()
+
+    def rss_bytes(self) -> int:
+        """Resident memory (proc(5) statm)."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGESIZE")
+
+
+class Switch:
+    """The whole: `with Switch(directory) as switch:` starts it and waits until both nodes serve and are signed on."""
+
+    def __init__(self, directory: Path, settings: Settings | None = None, members: int = 1) -> None:
+        self.directory = directory
+        self.settings = settings or Settings()
+        self.ports = Ports.free()
+        directory.mkdir(parents=True, exist_ok=True)
+        self.etcd = Etcd(directory / "etcd", members=members)
+        self.config_path = directory / "switch.toml"
+        self.nodes: dict[str, Process] = {
+            node: Process(f"node-{node}", ["switch", "--config", str(self.config_path), "--node", node], directory)
+            for node in "ab"
+        }
+        s = self.settings
+        self.simulators = {
+            "issuer": Process("issuer", ["tools.sim", "issuer", "--listen", f"127.0.0.1:{self.ports.issuer}",
+                              "--dir", str(directory / "issuer"), *s.issuer_options], directory),
+            "bank": Process("bank", ["tools.sim", "bank", "--listen", f"127.0.0.1:{self.ports.bank}",
+                            "--dir", str(directory / "bank"), *s.bank_options], directory),
+        }  # fmt: skip
+
+    def __enter__(self) -> "Switch":
+        try:
+            self.etcd.__enter__()
+            self.configure(self.settings)
+            for simulator in self.simulators.values():
+                simulator.start()
+            for node in self.nodes:
+                self.start(node, wait=False)
+            for node in self.nodes:
+                self.wait_ready(node)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def configure(self, settings: Settings) -> None:
+        """Write the configuration file (and the key file, once)."""
+        keys = self.directory / "keys"
+        if not keys.exists():
+            create_key_file(keys)
+        table = configuration(self.ports, list(self.etcd.endpoints), self.directory, settings)
+        self.config_path.write_bytes(msgspec.toml.encode(table))
+
+    def start(self, node: str, *, wait: bool = True) -> None:
+        self.nodes[node].start()
+        if wait:
+            self.wait_ready(node)
+
+    def ask(self, node: str, command: str = "status") -> dict[str, Any]:
+        """One command over the control socket. Raises OSError while the node does not answer."""
+        import socket
+
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(5)
+            sock.connect(str(self.directory / f"demo-{node}.sock"))
+            sock.sendall(json.dumps({"command": command}).encode() + b"\n")
+            with sock.makefile() as lines:
+                answer: dict[str, Any] = json.loads(lines.readline())
+        return answer
+
+    def wait_ready(self, node: str) -> None:
+        """Until the node is live, listens, and all outbound slots are ready."""
+        wanted = f"{node}"
+        self.wait_for(lambda: self._ready(wanted), f"node {node} to be ready")
+
+    def _ready(self, node: str) -> bool:
+        if not self.nodes[node].running():
+            raise RuntimeError(f"node {node} ended:\n{self.nodes[node].log.read_text()[-3000:]}")
+        with contextlib.suppress(OSError, ValueError):
+            status, links = self.ask(node), self.ask(node, "links")["links"]
+            me = status["incarnations"].get(status["incarnation"], {})
+            return me.get("status") == "live" and all(link["ready"] for link in links if link["outbound"])
+        return False
+
+    @staticmethod
+    def wait_for(condition: Any, what: str, seconds: float = READY_S) -> None:
+        """Poll a condition; TimeoutError names what was waited for."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"waited {seconds:g} s for {what}")
+            time.sleep(0.05)
+
+    def addresses(self, ports: dict[str, int]) -> str:
+        return ",".join(f"127.0.0.1:{port}" for port in ports.values())
+
+    def logs(self) -> Iterator[tuple[str, str]]:
+        for process in [*self.nodes.values(), *self.simulators.values()]:
+            if process.log.exists():
+                yield process.name, process.log.read_text()
+
+    def stop_nodes(self) -> dict[str, int | None]:
+        """Both nodes in order, then the simulators, so that their records are complete. Exit codes by name."""
+        codes = {name: node.stop() for name, node in self.nodes.items()}
+        codes.update({name: simulator.stop() for name, simulator in self.simulators.items()})
+        return codes
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in [*self.nodes.values(), *self.simulators.values()]:
+            process.stop()
+        self.etcd.__exit__(kind, value, trace)
