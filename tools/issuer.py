@@ -11,6 +11,7 @@ from msgspec import structs
 
 from messages.iso8583 import Dialect, load_dialect
 from messages.message import MessageError
+from tools.card_reader import CardError, CardMessage, CardReader
 from tools.decisions import DeclineRules
 from tools.host import Heard, Line
 from tools.ledger import Ledger, Undone, account_token
@@ -34,75 +35,74 @@ class Issuer:
 
     def __init__(self, dialect: str, ledger: Ledger, rules: DeclineRules, seed: int) -> None:
         self._dialect: Dialect = load_dialect(dialect)
+        self._reader = CardReader(self._dialect)
         self._ledger = ledger
         self._rules = rules
         self._dice = random.Random(seed)
 
     def receive(self, payload: bytes) -> Heard:
         try:
-            message = self._dialect.decode(payload)
-        except MessageError as error:
+            message = self._reader.read(payload)
+            key = (message.text(37), message.text(41)) if 37 in message.raw else ()
+            line = Line(message.mti, key, message.number(4))
+            return self._answer(message, line)
+        except (CardError, MessageError) as error:
             return Heard(Line("undecodable", note=str(error)))
-        mti, fields = message.mti, message.fields
-        line = Line(mti, self._key(fields), _amount(fields))
+
+    def _answer(self, message: CardMessage, line: Line) -> Heard:
+        mti, encode = message.mti, self._dialect.encode_field
         if mti[1] not in ECHOED or int(mti[2]) % 2:
             return Heard(structs.replace(line, note="not a request"))
-        answer = {number: fields[number] for number in ECHOED[mti[1]] if number in fields}
-        answer[39] = self._decide(mti, fields, line)
-        if mti[1] in "12" and answer[39] == APPROVED:
-            answer[38] = f"{self._dice.randrange(10**6):06d}"
-            if 55 in fields:
-                answer[55] = ISSUER_AUTHENTICATION.format(cryptogram=self._dice.randbytes(8).hex().upper())
+        answer = {number: message.raw[number] for number in ECHOED[mti[1]] if number in message.raw}
+        code = self._decide(message, line)
+        answer[39] = encode(39, code)
+        if mti[1] in "12" and code == APPROVED:
+            answer[38] = encode(38, f"{self._dice.randrange(10**6):06d}")
+            if 55 in message.raw:
+                cryptogram = self._dice.randbytes(8).hex().upper()
+                answer[55] = encode(55, ISSUER_AUTHENTICATION.format(cryptogram=cryptogram))
         answer_mti = f"{mti[:2]}{int(mti[2]) + 1}0"
         return Heard(
             line,
-            self._dialect.encode(answer_mti, answer),
-            Line(answer_mti, line.key, line.amount, answer[39]),
-            None if mti[1] == "8" else lambda: self._wrong(answer_mti, answer),
+            self._dialect.assemble(answer_mti, answer),
+            Line(answer_mti, line.key, line.amount, code),
+            None if mti[1] == "8" else lambda: self._wrong(answer_mti, answer, message),
         )
 
-    @staticmethod
-    def _key(fields: Mapping[int, str]) -> tuple[str, ...]:
-        return (fields.get(37, ""), fields.get(41, "")) if 37 in fields else ()
-
-    def _decide(self, mti: str, fields: Mapping[int, str], line: Line) -> str:
+    def _decide(self, message: CardMessage, line: Line) -> str:
         """Book the message; returns DE39."""
-        stan = fields.get(11, "")
-        match mti[1], mti[2]:
+        stan = message.text(11)
+        match message.mti[1], message.mti[2]:
             case "8", _:
                 return APPROVED
             case "4", _:
-                original_stan = fields.get(90, "")[4:10]
+                original_stan = message.text(90)[4:10]
                 undone = self._ledger.undo(line.key, original_stan)
                 return NOT_FOUND if undone is Undone.NOTHING else APPROVED
             case _, "2":  # done already by a stand-in: to be booked, once
                 if not self._ledger.posted(line.key):
-                    self._post(fields, line, stan)
+                    self._post(message, line, stan)
                 return APPROVED
         if self._ledger.undone(line.key, stan):
             return DUPLICATE
-        code = self._rules.code(_pan(fields), line.amount or 0)
+        code = self._rules.code(_pan(message), line.amount or 0)
         if not code:
-            self._post(fields, line, stan)
+            self._post(message, line, stan)
         return code or APPROVED
 
-    def _post(self, fields: Mapping[int, str], line: Line, stan: str) -> None:
-        self._ledger.post(line.key, stan, account_token(_pan(fields)), line.amount or 0, fields.get(49, ""))
+    def _post(self, message: CardMessage, line: Line, stan: str) -> None:
+        self._ledger.post(line.key, stan, account_token(_pan(message)), line.amount or 0, message.text(49))
 
-    def _wrong(self, mti: str, answer: Mapping[int, str]) -> bytes:
+    def _wrong(self, mti: str, answer: Mapping[int, bytes], message: CardMessage) -> bytes:
         """The same answer with an RRN, a STAN or both that nobody waits for."""
         changed = dict(answer)
         which = self._dice.choice(((37,), (11,), (37, 11)))
         if 37 in which:
-            changed[37] = "WRONG" + answer.get(37, "")[5:].rjust(7, "0")
+            changed[37] = self._dialect.encode_field(37, "WRONG" + message.text(37)[5:].rjust(7, "0"))
         if 11 in which:
-            changed[11] = f"{(int(answer.get(11, '0')) + 500_000) % 10**6:06d}"
-        return self._dialect.encode(mti, changed)
+            changed[11] = self._dialect.encode_field(11, f"{((message.number(11) or 0) + 500_000) % 10**6:06d}")
+        return self._dialect.assemble(mti, changed)
 
 
-def _amount(fields: Mapping[int, str]) -> int | None:
-    return int(fields[4]) if 4 in fields else None
-
-
-def _pan(fields: Mapping[int, str]) -> str:
-    return fields.get(2) or fields.get(35, "").replace("D", "=").partition("=")[0]
+def _pan(message: CardMessage) -> str:
+    return message.text(2) or message.text(35).replace("D", "=").partition("=")[0]

@@ -1,0 +1,226 @@
+"""The rules by which a run is judged: they know what payment parties hold each other to, nothing of the switch.
+
+Every request has one answer, nothing was posted twice, and both sides agree on every amount; no connection was cut and
+every byte belongs to a message. No finding shows card data.
+"""
+
+import collections
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from tools.evidence import ECHOED, Facts, Seen, read_messages
+from tools.ledger import FILE as LEDGER
+from tools.ledger import Posting, Undoing, read_ledger
+from tools.record import RunMark, SessionEnded, lives, read_sessions
+from tools.streams import swapped
+
+APPROVED = frozenset(("00", "ACSC", "ACSP", "ACCC", "ACCP", "ACWC"))
+INTERIM = frozenset(("PDNG", "RCVD", "ACTC"))  # the final status follows
+FINDINGS_SHOWN = 20
+STAN_FREE_AFTER_S = 60.0  # a request that the host never answered is not outstanding for ever
+
+Key = tuple[str, ...]
+
+
+class Verdict(msgspec.Struct, kw_only=True):
+    """The judgement. lost: requests without an answer. resets: connections that ended before their time.
+
+    remainder: pieces of streams that are no message. findings: the first twenty, for people.
+    """
+
+    sent: int = 0
+    repeats: int = 0
+    answered: int = 0
+    approved: int = 0
+    declined: int = 0
+    lost: int = 0
+    duplicated: int = 0
+    resets: int = 0
+    ledger_mismatch: int = 0
+    unexpected: int = 0
+    remainder: int = 0
+    findings: list[str] = []
+    clean: bool = False
+
+
+class Case(msgspec.Struct):
+    """One request of the injector, its repeats and its answers."""
+
+    sessions: set[str]
+    header: bytes
+    amount: int | None
+    currency: str
+    echo: tuple[str, ...]
+    messages: int = 1
+    answers: list[str] = []
+
+
+class Host(msgspec.Struct):
+    """What an issuer or bank has seen and booked."""
+
+    received: collections.Counter[Key] = msgspec.field(default_factory=collections.Counter)
+    postings: dict[Key, list[Posting]] = msgspec.field(default_factory=dict)
+    undone: set[int] = msgspec.field(default_factory=set)  # numbers of postings
+
+
+class Auditor:
+    """Hears the injector's records first, then the hosts', then judges."""
+
+    def __init__(self) -> None:
+        self.verdict = Verdict()
+        self._cases: dict[Key, Case] = {}
+        self._runs: list[tuple[float, float]] = []
+
+    def find(self, category: str, text: str) -> None:
+        setattr(self.verdict, category, getattr(self.verdict, category) + 1)
+        if len(self.verdict.findings) < FINDINGS_SHOWN:
+            self.verdict.findings.append(f"{category}: {text}")
+
+    def hear_injector(self, folder: Path) -> None:
+        for life in lives(folder):
+            events = read_sessions(folder, life)
+            marks = {event.what: event.time for event in events if isinstance(event, RunMark)}
+            if len(marks) < 2:
+                self.find("unexpected", f"the record {folder.name} of run {life} has no end")
+            self._runs.append((marks.get("begun", 0.0), marks.get("ended", float("inf"))))
+            for event in events:
+                if isinstance(event, SessionEnded) and event.how != "closed":
+                    self.find("resets", f"{_ended(folder, life, event)}; the injector had not closed it")
+        for seen in read_messages(folder, self._complain("remainder")):
+            if seen.outward:
+                self._hear_request(seen)
+            elif seen.facts.kind != "network":
+                self._hear_answer(seen)
+
+    def _complain(self, category: str) -> Callable[[str], None]:
+        return lambda text: self.find(category, text)
+
+    def _hear_request(self, seen: Seen) -> None:
+        facts = seen.facts
+        case = self._cases.get(facts.key)
+        if case is None:
+            self._cases[facts.key] = Case({seen.session}, seen.header, facts.amount, facts.currency, facts.echo)
+            return
+        case.sessions.add(seen.session)
+        case.messages += 1
+
+    def _hear_answer(self, seen: Seen) -> None:
+        facts = seen.facts
+        case = self._cases.get(facts.key)
+        what = f"the answer {facts.type} to {_named(facts.key)} on session {seen.session}"
+        if facts.kind != "answer" or case is None:
+            self.find("unexpected", f"{what}: nothing asked for it")
+            return
+        if facts.code.partition("/")[0] in INTERIM:
+            return
+        if seen.session not in case.sessions:
+            self.find("unexpected", f"{what}: its request was sent on session {', '.join(sorted(case.sessions))}")
+        if seen.header != swapped(case.header, seen.header_kind):
+            self.find("unexpected", f"{what}: its header is not the request's with source and destination swapped")
+        for name in _changed(facts, case):
+            self.find("unexpected", f"{what}: {name} is not the request's")
+        case.answers.append(facts.code)
+        if len(case.answers) > case.messages:
+            self.find("duplicated", f"{what}: answer {len(case.answers)} to {case.messages} message(s)")
+        elif facts.code != case.answers[0]:
+            self.find("unexpected", f"{what}: says {facts.code} after {case.answers[0]}")
+
+    def hear_host(self, folder: Path, rail: Literal["card", "transfer"]) -> Host:
+        """The record and ledger of an issuer ("card") or bank ("transfer")."""
+        host = Host()
+        for life in lives(folder):
+            for event in read_sessions(folder, life):
+                cut = isinstance(event, SessionEnded) and event.how != "closed"
+                if cut and any(begun <= event.time <= ended for begun, ended in self._runs):
+                    self.find("resets", f"{_ended(folder, life, event)}, while traffic ran")
+        outstanding: dict[tuple[str, str], tuple[Key, float]] = {}  # by session and STAN
+        for seen in read_messages(folder, self._complain("remainder")):
+            if rail == "card":
+                self._check_stan(seen, outstanding)
+            if not seen.outward and seen.facts.kind in ("request", "repeat"):
+                host.received[seen.facts.key] += 1
+        for entry in read_ledger(folder / LEDGER):
+            if isinstance(entry, Posting):
+                # a ledger's second part of the key is the terminal of a card request, and the UETR of a transfer
+                key = (rail, *entry.key) if rail == "card" else (rail, entry.key[0])
+                host.postings.setdefault(key, []).append(entry)
+            elif isinstance(entry, Undoing) and entry.posting is not None:
+                host.undone.add(entry.posting)
+        return host
+
+    def _check_stan(self, seen: Seen, outstanding: dict[tuple[str, str], tuple[Key, float]]) -> None:
+        """A host tells the requests of a session apart by STAN: no two that wait may share one."""
+        facts = seen.facts
+        place = (seen.session, facts.stan)
+        held = outstanding.get(place)
+        if seen.outward:
+            if held and held[0] == facts.key:
+                del outstanding[place]
+            return
+        if held and held[0] != facts.key and seen.time - held[1] < STAN_FREE_AFTER_S:
+            what = f"{facts.type} {_named(facts.key)} on session {seen.session}"
+            self.find("unexpected", f"{what} came with the STAN of {_named(held[0])}, which was not answered yet")
+        outstanding[place] = (facts.key, seen.time)
+
+    def judge(self, hosts: dict[str, Host]) -> Verdict:
+        """The verdict over all cases; `hosts` by rail. A rail without a host is judged by its answers alone."""
+        verdict = self.verdict
+        for key, case in self._cases.items():
+            approved = any(code in APPROVED for code in case.answers)
+            verdict.sent += 1
+            verdict.repeats += case.messages - 1
+            verdict.answered += bool(case.answers)
+            verdict.approved += approved
+            verdict.declined += bool(case.answers) and not approved
+            if not case.answers:
+                self.find("lost", f"{_named(key)} on session {', '.join(sorted(case.sessions))} was never answered")
+            if host := hosts.get(key[0]):
+                self._judge_books(key, case, approved, host)
+        for host in hosts.values():
+            for key in host.postings.keys() - self._cases.keys():
+                self.find("ledger_mismatch", f"{_named(key)} is posted, but nobody asked for it")
+        faults = (verdict.lost, verdict.duplicated, verdict.resets, verdict.ledger_mismatch, verdict.unexpected)
+        verdict.clean = not any((*faults, verdict.remainder))
+        return verdict
+
+    def _judge_books(self, key: Key, case: Case, approved: bool, host: Host) -> None:
+        postings = host.postings.get(key, [])
+        standing = [posting for posting in postings if posting.number not in host.undone]
+        if len(postings) > 1:
+            self.find("duplicated", f"{_named(key)} was posted {len(postings)} times")
+        elif host.received[key] > 1:
+            self.find("duplicated", f"{_named(key)} came to the host {host.received[key]} times")
+        if approved and not standing:
+            self.find("ledger_mismatch", f"{_named(key)} was approved, but does not stand on the ledger")
+        if standing and not approved:
+            seen = f"was answered {case.answers[0]}" if case.answers else "was never answered"
+            self.find("ledger_mismatch", f"{_named(key)} {seen}, but stands on the ledger")
+        for posting in postings:
+            if (posting.amount, posting.currency) != (case.amount, case.currency):
+                asked, booked = f"{case.amount} {case.currency}", f"{posting.amount} {posting.currency}"
+                self.find("ledger_mismatch", f"{_named(key)} asked for {asked}, the ledger says {booked}")
+
+
+def _changed(facts: Facts, case: Case) -> list[str]:
+    """Names of what the answer brings back otherwise than it was sent."""
+    names = [f"DE{number}" for number in ECHOED] if facts.key[0] == "card" else ["UETR", "message id"]
+    changed = [
+        name for name, answered, sent in zip(names, facts.echo, case.echo, strict=True) if answered not in ("", sent)
+    ]
+    if facts.key[0] == "card" and not facts.stan:
+        changed.append("DE11 (absent)")
+    if facts.key[0] == "transfer" and facts.amount not in (None, case.amount):
+        changed.append("amount")
+    return changed
+
+
+def _named(key: Key) -> str:
+    return f"RRN {key[1]} of terminal {key[2]}" if key[0] == "card" else f"end-to-end id {key[1]}"
+
+
+def _ended(folder: Path, life: int, event: SessionEnded) -> str:
+    how = f"was reset (errno {event.errno})" if event.how == "reset" else "was closed by the other side"
+    return f"session {folder.name} {life}.{event.session} {how}"
