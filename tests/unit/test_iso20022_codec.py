@@ -232,14 +232,15 @@ def test_a_duplicate_key_tells_sender_message_and_transaction_apart():
 @FORMS
 @pytest.mark.parametrize("reason", list(Reason))
 def test_a_refusal_is_a_valid_report_that_matches_its_request(request_text, reason):
-    request = decode(request_text)
-    original = CODEC.original(request)
-    payload = CODEC.answer(original, CODEC.refuse(original, reason))
-    report = decode(payload)
+    codec = codec_with(match=REFERENCES)
+    request = decode(request_text, codec)
+    original = codec.original(request)
+    payload = codec.answer(original, codec.refuse(original, reason))
+    report = decode(payload, codec)
     assert report.outcome.code == f"RJCT/{RESPONSE_CODES[reason]}"
     assert report.outcome.decision is Decision.DECLINED
     assert report.match_key == request.match_key
-    assert payload == CODEC.answer(original, CODEC.refuse(original, reason))
+    assert payload == codec.answer(original, codec.refuse(original, reason))
     check_against_official_schema(payload)
 
 
