@@ -6,9 +6,9 @@ with Etcd(directory, members=3) as etcd:
 """
 
 import contextlib
-import ctypes
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -21,8 +21,12 @@ from types import TracebackType
 from .certificates import Certificates
 
 START_S = 20.0
-PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
+PORTS = (20_000, 32_000)
+DIE_WITH_US = (
+    "setpriv",
+    "--pdeathsig",
+    "KILL",
+)  # becomes etcd, same pid. It follows the thread that starts: use the main one
 
 
 def ensure_etcd() -> str:
@@ -40,16 +44,21 @@ def ensure_etcd() -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody uses now. All are bound at once, so they differ."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
+    """Ports of 127.0.0.1 that nobody listens on, below those the kernel gives to outgoing connections.
+
+    (A client that tries again and again to reach a stopped member on such a port can end up connected to itself.)
+    """
+    ports: list[int] = []
+    while len(ports) < count:
+        port = random.randrange(*PORTS)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            if port not in ports:
+                ports.append(port)
     return ports
 
 
 class Etcd:
-    """A cluster of child processes. They die with this process (PR_SET_PDEATHSIG) and are killed by pid at the end."""
+    """A cluster of child processes. They die with this process and are killed by pid at the end."""
 
     def __init__(
         self,
@@ -106,6 +115,7 @@ class Etcd:
         """Start a member, with the data it had."""
         client, peer = self.endpoints[number], self._peers[number]
         command = [
+            *DIE_WITH_US,
             self._binary,
             f"--name=m{number}",
             f"--data-dir={self.directory / f'm{number}'}",
@@ -120,10 +130,7 @@ class Etcd:
             command += [f"--cert-file={files.server_cert}", f"--key-file={files.server_key}"]
             command += [f"--trusted-ca-file={files.ca}", "--client-cert-auth"]
         with (self.directory / f"m{number}.log").open("ab") as log:
-            # PR_SET_PDEATHSIG follows the thread that starts a child: start members from the main one.
-            self._processes[number] = subprocess.Popen(
-                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent
-            )
+            self._processes[number] = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         if wait:
             self.wait_ready(number)
 
@@ -218,7 +225,3 @@ class Etcd:
         with urllib.request.urlopen(self.endpoints[number] + path, timeout=2, context=context) as response:
             data: bytes = response.read()
             return data
-
-
-def _die_with_parent() -> None:
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
