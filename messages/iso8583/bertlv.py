@@ -53,7 +53,7 @@ def build(objects: Iterable[tuple[str, bytes]]) -> bytes:
 def without_cardholder_data(data: bytes) -> bytes:
     """The same without the objects in CARDHOLDER, in templates too; `data` itself where there are none.
 
-    Raises ValueError when it cannot be parsed.
+    A template that cannot be parsed stays as it is. Raises ValueError when the outermost level cannot be parsed.
     """
     objects = parse(data)
     kept = [(tag, _opened(tag, value)) for tag, value in objects if tag not in CARDHOLDER]
@@ -61,7 +61,12 @@ def without_cardholder_data(data: bytes) -> bytes:
 
 
 def _opened(tag: str, value: bytes) -> bytes:
-    return without_cardholder_data(value) if int(tag[:2], 16) & 0x20 else value
+    if not int(tag[:2], 16) & 0x20:
+        return value
+    try:
+        return without_cardholder_data(value)
+    except ValueError:  # an issuer's script, whose commands are for the card alone
+        return value
 
 
 def _length(count: int) -> bytes:

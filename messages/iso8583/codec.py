@@ -43,8 +43,8 @@ class Iso8583Codec:
         if 11 not in dialect.fields:
             raise ValueError(f"dialect {dialect.name} has no DE11")
         self.stan_digits = dialect.fields[11].notation.length
-        self._match = field_numbers(options.match, "match", 2)
-        self._duplicate = field_numbers(options.duplicate, "duplicate", 2)
+        self._match = field_numbers(options.match, "match", dialect.fields)
+        self._duplicate = field_numbers(options.duplicate, "duplicate", dialect.fields)
         self._codes = response_codes(options, dialect.version)
         self._rules = rules = RULES[dialect.version]
         self._approved: re.Pattern[str] = approved_pattern(options, dialect.version)
@@ -52,18 +52,7 @@ class Iso8583Codec:
         self._network_functions = {code: function for function, code in rules.network_codes.items()}
         self._network_fields = {int(name): value for name, value in options.network_fields.items()}
         self._same: dict[str, frozenset[int]] = {}
-        for what, mti in (("reversal_mti", self._reversal_mti), ("network_mti", rules.network_mti)):
-            try:
-                kind_of(mti, dialect.version)
-            except (MessageError, IndexError) as error:
-                raise ValueError(f"{what}: {error}") from None
-        try:
-            for number, value in ((39, code) for code in self._codes.values()):
-                dialect.encode_field(number, value)
-            for number, value in self._network_fields.items():
-                dialect.encode_field(number, value)
-        except MessageError as error:
-            raise ValueError(f"response_codes or network_fields: {error}") from None
+        self._check_options()
 
     def decode(self, payload: bytes) -> Message:
         body = self.dialect.decode(payload)
@@ -106,7 +95,8 @@ class Iso8583Codec:
         decided = unpack(outcome.content)
         own = self._own(request)
         raw = self._own(decided)
-        for number in self._rules.echoed:
+        raw = {**{number: own[number] for number in self._rules.echoed if number in own}, **raw}
+        for number in self._rules.identifying:
             if number in own and (number != 4 or number not in raw or outcome.code not in self._rules.partial):
                 raw[number] = own[number]
         return self.dialect.assemble(answer_mti(request.mti), raw)
@@ -123,7 +113,8 @@ class Iso8583Codec:
         request = record.message()
         self._require_version(request.dialect)
         sent = request.fields
-        fields = {number: sent[number] for number in self._rules.reversed if number in sent}
+        here = self.dialect.fields
+        fields = {number: sent[number] for number in self._rules.reversed if number in sent and number in here}
         if record.pan:
             fields[2] = record.pan
         fields[7] = _time(utc, "%m%d%H%M%S")
@@ -149,9 +140,24 @@ class Iso8583Codec:
 
     def network_answer(self, message: Message) -> bytes:
         body: Iso8583 = message.body
-        raw = {number: body.raw[number] for number in self._rules.echoed if number in body.raw}
+        echoed = (*self._rules.identifying, *self._rules.echoed)
+        raw = {number: body.raw[number] for number in echoed if number in body.raw}
         raw[39] = self.dialect.encode_field(39, self._rules.network_accepted)
         return self.dialect.assemble(answer_mti(body.mti), raw)
+
+    def _check_options(self) -> None:
+        """Every value of the configuration must be one that this dialect can send."""
+        try:
+            kind_of(self._reversal_mti, self.dialect.version)
+            for code in self._codes.values():
+                # n would be filled with a zero on the left: a refusal 68 would become the approval 068
+                if len(code) != self.dialect.fields[39].notation.length:
+                    raise MessageError("not as long as the field", "DE39")
+                self.dialect.encode_field(39, code)
+            for number, value in self._network_fields.items():
+                self.dialect.encode_field(number, value)
+        except (MessageError, KeyError, IndexError) as error:
+            raise ValueError(f"reversal_mti, response_codes or network_fields: {error}") from None
 
     def _trace(self, stan: int) -> str:
         return f"{stan:0{self.stan_digits}d}"

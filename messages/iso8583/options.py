@@ -1,6 +1,7 @@
 """The options of a link's ISO 8583 side, as its configuration gives them, and their check."""
 
 import re
+from collections.abc import Container
 
 import msgspec
 
@@ -21,15 +22,13 @@ class Iso8583Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     network_fields: dict[str, str] = {}  # further fields of the switch's own network management requests
 
 
-def field_numbers(names: tuple[str, ...], what: str, least: int) -> tuple[int, ...]:
-    """The fields of a key as numbers. Raises ValueError: for unknown ones, and for too few to identify a message."""
+def field_numbers(names: tuple[str, ...], what: str, known: Container[int]) -> tuple[int, ...]:
+    """Those fields of a key that the dialect has. Raises ValueError when they cannot identify a message."""
     if not all(re.fullmatch("[1-9][0-9]{0,2}", name) for name in names):
         raise ValueError(f'{what}: fields are numbers like "11"')
-    numbers = tuple(sorted({int(name) for name in names}))
-    if len(numbers) < least or numbers == (11,):
-        raise ValueError(
-            f"{what}: {', '.join(names) or 'nothing'} does not identify a message; DE11 is reused within a day"
-        )
+    numbers = tuple(sorted({int(name) for name in names if int(name) in known}))
+    if not set(numbers) - {11}:
+        raise ValueError(f"{what}: no field but DE11, which is reused within a day, and so identifies no message")
     return numbers
 
 

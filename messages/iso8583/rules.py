@@ -11,7 +11,8 @@ class Rules(msgspec.Struct, frozen=True):
     response_codes: dict[Reason, str]  # DE39 by which the switch refuses
     approved: tuple[str, ...]  # values of DE39; x is any digit
     partial: frozenset[str]  # approvals that may change the amount (DE4)
-    echoed: tuple[int, ...]  # an answer carries these of its request
+    identifying: tuple[int, ...]  # an answer carries its request's own, whatever the issuer says
+    echoed: tuple[int, ...]  # and its request's of these where the issuer says nothing
     reversed: tuple[int, ...]  # a reversal carries these of what it reverses
     reversal_mti: str
     network_mti: str
@@ -36,7 +37,8 @@ RULES = {
         },
         approved=("00", "08", "10", "11", "16", "85", "87"),
         partial=frozenset(("10", "87")),
-        echoed=(2, 3, 4, 7, 11, 12, 13, 15, 24, 25, 32, 33, 37, 41, 42, 49, 70, 90),
+        identifying=(2, 3, 4, 7, 11, 12, 13, 37, 41, 42),
+        echoed=(15, 24, 32, 33, 49, 70, 90),
         reversed=(2, 3, 4, 5, 6, 12, 13, 18, 19, 22, 24, 25, 32, 33, 37, 41, 42, 43, 49, 50, 51),
         reversal_mti="0420",
         network_mti="0800",
@@ -63,7 +65,8 @@ RULES = {
         },
         approved=("0xx", "300", "400", "500", "600", "700", "800"),
         partial=frozenset(("002", "004")),
-        echoed=(2, 3, 4, 7, 11, 12, 15, 24, 28, 32, 33, 37, 41, 42, 49, 56, 93, 94, 100),
+        identifying=(2, 3, 4, 7, 11, 12, 37, 41, 42),
+        echoed=(15, 24, 32, 33, 49, 56, 93, 94, 100),
         reversed=(2, 3, 4, 5, 6, 12, 19, 22, 26, 32, 33, 37, 41, 42, 43, 49, 50, 51, 93, 94, 100),
         reversal_mti="1420",
         network_mti="1804",

@@ -1,4 +1,4 @@
-"""Dialects: what is encoded is decoded again, raw fields pass byte for byte, and garbage is told without its content."""
+"""Dialects: values come back, raw fields pass byte for byte, and garbage is told without its content."""
 
 import string
 from pathlib import Path
