@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from switch.core.apply_payments import close_segment
 from switch.core.apply_sessions import ended
 from switch.core.fold import Fold, rule
-from switch.core.proposals import Configure, Heir, Join, Leave, Live, Snapshot, Tick
+from switch.core.proposals import Configure, Heir, Join, Leave, Live, Move, Snapshot, Tick
 from switch.core.records import Incarnation, Status
 
 
@@ -78,6 +78,22 @@ def heir(fold: Fold, p: Heir) -> bool:
             ended(fold, state.sessions[id_], -1, "lost with its node")
     fold.applied.pair = True
     fold.note("node.heir", dead=p.dead, heir=fold.by, held=len(held), sessions=len(theirs))
+    return True
+
+
+@rule(Move)
+def move(fold: Fold, p: Move) -> bool:
+    """Sessions that the appender still has go to the other node, if that lives; the rest of the list is passed over."""
+    if p.to not in fold.state.live():
+        for id_ in p.sessions:
+            fold.applied.touched[id_] = None
+        return False
+    for id_ in p.sessions:
+        session = fold.state.sessions.get(id_)
+        if session is not None and fold.state.acting(session.owner) == fold.by:
+            fold.put(replace(session, owner=p.to))
+        fold.applied.touched[id_] = None
+    fold.note("session.moved", to=p.to, sessions=len(p.sessions))
     return True
 
 

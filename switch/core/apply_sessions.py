@@ -23,7 +23,10 @@ from switch.core.records import NetworkWait, Role, Session
 def open_(fold: Fold, p: Open) -> bool:
     """A session exists from here on; a slot holds one session, a listener at most `sessions_max`."""
     state, link = fold.state, fold.links.get(p.link)
-    if link is None or p.session in state.sessions:
+    if p.session in state.sessions:
+        return False
+    fold.applied.touched[p.session] = None  # refused, both holders close it
+    if link is None:
         return False
     if p.slot >= 0:
         if p.slot >= link.connections or (p.link, p.slot) in state.slots:
@@ -31,9 +34,10 @@ def open_(fold: Fold, p: Open) -> bool:
     elif len(state.links.get(p.link, ())) >= link.sessions_max:
         return False
     accepted = p.slot < 0
+    owner = p.owner if p.owner in state.live() else fold.by
     fold.put(
         Session(
-            id=p.session, link=p.link, owner=fold.by, slot=p.slot, cookie=p.cookie, remote=p.remote, local=p.local,
+            id=p.session, link=p.link, owner=owner, slot=p.slot, cookie=p.cookie, remote=p.remote, local=p.local,
             connected=accepted, ready=accepted, heard_ms=state.meta.clock_ms,
         )
     )  # fmt: skip

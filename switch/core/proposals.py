@@ -121,7 +121,10 @@ class Piece(Input, frozen=True, tag="piece"):
 
 
 class Open(Proposal, frozen=True, tag="open"):
-    """A session exists: accepted, or about to connect in a slot of an outbound link."""
+    """A session exists: accepted, or about to connect in a slot of an outbound link.
+
+    `owner`: the incarnation that is to have it, when that is not the appender: the peer, which holds its socket already.
+    """
 
     session: str
     link: str
@@ -129,6 +132,7 @@ class Open(Proposal, frozen=True, tag="open"):
     cookie: str
     remote: str
     local: str
+    owner: str
 
 
 class Connected(Proposal, frozen=True, tag="connected"):
@@ -234,6 +238,13 @@ class Heir(Proposal, frozen=True, tag="heir"):
     held: tuple[str, ...]
 
 
+class Move(Proposal, frozen=True, tag="move"):
+    """Handover: these sessions of the appender, whose sockets the other node holds, are the other's from here on."""
+
+    sessions: tuple[str, ...]
+    to: str
+
+
 class Tick(Proposal, frozen=True, tag="tick"):
     """A heartbeat: log time passes, the node says what it has applied, and its state's hash at an index."""
 
@@ -258,7 +269,7 @@ AnyProposal = Union[  # noqa: UP007: msgspec wants one flat union
     Request, Attach, Reply, Refuse, Answer, AdviceAnswer, NetworkRequest, NetworkAnswer, Absorb, Piece,
     Open, Connected, End, Acked,
     Timeout, Expire, Undo, NetworkSend, AdviceSend, Forget,
-    Join, Live, Leave, Heir, Tick, Configure, Snapshot,
+    Join, Live, Leave, Heir, Move, Tick, Configure, Snapshot,
 ]  # fmt: skip
 
 _decoder = msgspec.msgpack.Decoder(tuple[int, list[AnyProposal]])

@@ -52,7 +52,7 @@ class Sessions:
         id_ = f"{self.engine.incarnation}.{self._next}"
         local = "" if slot >= 0 else _address(sock.getsockname())
         cookie = f"{self._boot_id}:{kernel.cookie(sock):x}"
-        connection = Connection(Open(id_, link, slot, cookie, remote, local), sock)
+        connection = Connection(Open(id_, link, slot, cookie, remote, local, ""), sock)
         self.connections[id_] = connection
         self._submit(connection.open, ("open", id_))
         return id_
