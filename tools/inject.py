@@ -5,6 +5,7 @@ Open loop: requests start at their intended times whatever the answers do, and l
 
 import asyncio
 import contextlib
+import gc
 import random
 import sys
 import time
@@ -231,6 +232,7 @@ def inject(
 
 
 async def _run(config: InjectorConfig) -> Result:
+    gc.disable()  # its pauses would be taken for the switch's, and nothing here makes many cycles
     return await Injector(config, show_progress).run()
 
 

@@ -4,6 +4,7 @@ Prints one line of JSON with its address when it listens; ends on SIGTERM or SIG
 """
 
 import asyncio
+import gc
 import signal
 from pathlib import Path
 from typing import Annotated
@@ -104,6 +105,7 @@ async def _serve(
     header: str,
     dialect: str,
 ) -> None:
+    gc.disable()  # walking ever larger books would stall answers, and nothing here makes many cycles
     host = Host(application, ledger, Recorder(folder), Faults(plan), framing, header, dialect)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,0 +1,175 @@
+"""Injector, simulators and auditor together over real sockets, without a switch between them.
+
+The simulators are real processes that speak as the switch would toward terminals and banks, so the injector can talk
+straight to them; what the auditor then finds is what the simulators were told to do wrong.
+"""
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from messages.iso20022 import load_schemas, parse
+from tools.audit import audit
+from tools.inject import Injector, InjectorConfig
+from tools.judge import Verdict
+from tools.ledger import FILE, Ledger, Posting, read_ledger
+from tools.measure import Result
+from tools.record import IN, SessionOpened, read_chunks, read_sessions
+from tools.streams import Stream
+
+ROOT = Path(__file__).parents[2]
+TERMINAL_SIDE = ("--dialect", "iso87-binary", "--header", "tpdu")
+
+
+class Simulator:
+    """A simulator process."""
+
+    def __init__(self, role: str, folder: Path, *options: str) -> None:
+        command = [sys.executable, "-m", "tools.sim", role, "--listen", "127.0.0.1:0", "--dir", str(folder), *options]
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+    def address(self) -> tuple[str, int]:
+        """Waits until it listens."""
+        assert self.process.stdout
+        return "127.0.0.1", int(json.loads(self.process.stdout.readline())["port"])
+
+    def end(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(10)
+
+
+@contextmanager
+def running(*simulators: Simulator) -> Iterator[None]:
+    """Leaves no process behind."""
+    try:
+        yield
+    finally:
+        for simulator in simulators:
+            simulator.process.kill()
+            simulator.process.communicate()
+
+
+def run(folder: Path, issuer: tuple[str, ...] = (), bank: tuple[str, ...] = (), **options: object) -> Result:
+    """A second of mixed traffic against one issuer and one bank."""
+    simulators = (
+        Simulator("issuer", folder / "issuer", *TERMINAL_SIDE, *issuer),
+        Simulator("bank", folder / "bank", *bank),
+    )
+    with running(*simulators):
+        cards, transfers = (simulator.address() for simulator in simulators)
+        settings = {
+            "record": folder / "inject",
+            "cards": (cards,),
+            "transfers": (transfers,),
+            "traffic": "mixed",
+            "terminals": 40,
+            "banks": 3,
+            "pipeline": 8,
+            "rate": 200.0,
+            "seconds": 1.0,
+            "drain_s": 0.5,
+        }
+        result = asyncio.run(Injector(InjectorConfig(**{**settings, **options})).run())
+        assert [simulator.end() for simulator in simulators] == [0, 0]
+    return result
+
+
+def judge(folder: Path) -> Verdict:
+    return audit([folder / "inject"], folder / "issuer", folder / "bank")
+
+
+def test_a_run_without_faults_is_clean(tmp_path: Path) -> None:
+    result = run(tmp_path)
+    verdict = judge(tmp_path)
+    assert verdict.findings == []
+    assert verdict.clean
+    assert result.sent == verdict.sent == verdict.answered == result.answered > 150
+    assert result.approved == verdict.approved
+    assert result.lost == result.unexpected == result.closes == result.resets == result.skipped == 0
+    assert verdict.declined > 0, "some are declined, so that both ways are tried"
+    assert sum(second.answered for second in result.per_second) == result.answered
+    assert 0 < result.latency_ms.p50 <= result.latency_ms.p99 <= result.latency_ms.max
+    assert result.longest_gap_ms > 0
+    reports = [parse(payload, load_schemas()) for payload in xml_received(tmp_path / "inject")]
+    assert {report.type for report in reports} == {"pacs.002.001.10"}
+    assert {report.header is None for report in reports} == {True, False}, "a header when the request had one"
+
+
+def xml_received(folder: Path) -> list[bytes]:
+    """The messages that banks received."""
+    banks = {
+        event.session: Stream(event.framing, event.header)
+        for event in read_sessions(folder, 1)
+        if isinstance(event, SessionOpened) and not event.dialect
+    }
+    chunks = [chunk for chunk in read_chunks(folder, 1) if chunk.direction == IN and chunk.session in banks]
+    return [cut.payload for chunk in chunks for cut in banks[chunk.session].feed(chunk.data)]
+
+
+@pytest.mark.parametrize("rails", ["cards", "transfers"])
+def test_lost_doubled_and_wrong_answers_are_found(tmp_path: Path, rails: str) -> None:
+    faults = ("--lose", "1/12", "--duplicate", "1/10", "--wrong", "1/9")
+    result = run(tmp_path, faults, faults, traffic=rails, rate=150.0)
+    verdict = judge(tmp_path)
+    # a wrong answer with the right RRN stands for a lost one, and two faults may meet: hence halves
+    assert result.lost == verdict.lost >= result.sent // 12 // 2
+    assert verdict.duplicated >= result.sent // 10 // 2
+    assert verdict.unexpected >= result.sent // 9 // 2
+    assert result.unexpected > 0
+    assert verdict.ledger_mismatch > 0, "booked, but never answered"
+    assert len(verdict.findings) == 20
+    assert not verdict.clean
+
+
+def test_repeats_of_unanswered_requests_are_posted_twice_and_found(tmp_path: Path) -> None:
+    result = run(tmp_path, ("--lose", "1/10"), traffic="cards", repeat_after_ms=150.0, drain_s=5.0)
+    verdict = judge(tmp_path)
+    assert result.repeats == verdict.repeats > 0
+    assert result.lost == verdict.lost == 0
+    assert 0 < verdict.duplicated <= verdict.repeats, "the issuer does not know repeats: the switch has to"
+
+
+def test_both_answers_to_a_repeat_that_was_not_needed_are_taken(tmp_path: Path) -> None:
+    result = run(tmp_path, ("--delay-ms", "250..300"), traffic="cards", rate=60.0, repeat_after_ms=150.0)
+    assert result.repeats > 0
+    assert result.lost == result.unexpected == 0
+
+
+def test_a_host_that_goes_away_is_a_cut_connection(tmp_path: Path) -> None:
+    async def traffic(config: InjectorConfig) -> Result:
+        asyncio.get_running_loop().call_later(0.4, issuer.process.kill)
+        return await Injector(config).run()
+
+    issuer = Simulator("issuer", tmp_path / "issuer", *TERMINAL_SIDE)
+    with running(issuer):
+        cards = (issuer.address(),)
+        config = InjectorConfig(
+            record=tmp_path / "inject", cards=cards, terminals=5, rate=50.0, seconds=0.8, drain_s=0.1
+        )
+        result = asyncio.run(traffic(config))
+    assert result.closes + result.resets == 5
+    assert audit([tmp_path / "inject"]).resets == 5
+
+
+def test_a_restarted_host_goes_on_with_its_books(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        issuer = Simulator("issuer", tmp_path / "issuer", *TERMINAL_SIDE)
+        with running(issuer):
+            cards = (issuer.address(),)
+            config = InjectorConfig(record=tmp_path / name, cards=cards, terminals=5, rate=50.0, seconds=0.3)
+            asyncio.run(Injector(config).run())
+            assert issuer.end() == 0
+    verdict = audit([tmp_path / "first", tmp_path / "second"], tmp_path / "issuer")
+    assert verdict.clean
+    books = read_ledger(tmp_path / "issuer" / FILE)
+    assert [entry.number for entry in books] == list(range(1, len(books) + 1))
+    reopened = Ledger(tmp_path / "issuer")
+    assert sum(reopened.balances.values()) == sum(entry.amount for entry in books if isinstance(entry, Posting))
+    reopened.close()

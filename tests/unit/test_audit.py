@@ -1,0 +1,352 @@
+"""The auditor finds each fault in forged records, and nothing in a faultless one."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from messages.framing import Framer
+from messages.iso8583 import load_dialect
+from tools.audit import audit
+from tools.card_reader import CardReader
+from tools.card_requests import CardTemplate, Clock
+from tools.cards import issue_cards
+from tools.judge import Verdict
+from tools.ledger import Ledger
+from tools.payments import Transfer, read_payment
+from tools.record import Recorder, SessionRecord
+from tools.status_report import status_report
+from tools.transfer_requests import built_in_templates
+
+DIALECT = load_dialect("iso87-binary")
+FRAMER = Framer.of("2-byte-be", "tpdu")
+XML = Framer.of("8-ascii", maximum=1 << 20)
+TPDU = bytes.fromhex("6000030001")
+TERMINAL = "T0000001"
+SESSION = ("127.0.0.1:1", "127.0.0.1:2")
+
+
+class World:
+    """Two card requests and a transfer, told step by step; a test leaves out, repeats or changes a step."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folders = {name: folder / name for name in ("inject", "issuer", "bank")}
+        self.injector, self.issuer, self.bank = (Recorder(each) for each in self.folders.values())
+        self.ledgers = {name: Ledger(self.folders[name]) for name in ("issuer", "bank")}
+        self.now = 1.0
+        self.injector.mark("begun", self.now)
+        self.terminal = self.injector.open_session(self.now, *SESSION, "2-byte-be", "tpdu", DIALECT.name)
+        self.trunk = self.issuer.open_session(self.now, *SESSION, "2-byte-be", "tpdu", DIALECT.name)
+        self.branch = self.injector.open_session(self.now, *SESSION, "8-ascii", "none")
+        self.correspondent = self.bank.open_session(self.now, *SESSION, "8-ascii", "none")
+        self.dice = Random(7)
+        self.cards = issue_cards(1, self.dice)
+        self.template = CardTemplate(DIALECT, TERMINAL, self.cards[0], self.dice)
+
+    def tick(self) -> float:
+        self.now += 0.01
+        return self.now
+
+    def card(self, number: int, amount: int = 2500, repeat: bool = False) -> bytes:
+        request = self.template.build(number, f"{number:012d}", amount, Clock(DIALECT).at(1e9), Random(number))
+        return request.repeat if repeat else request.payload
+
+    def answer(self, request: bytes, code: str = "00", **changed: str) -> bytes:
+        message = CardReader(DIALECT).read(request)
+        raw = {number: message.raw[number] for number in (2, 3, 4, 7, 11, 37, 41, 42, 49)}
+        raw[39] = DIALECT.encode_field(39, code)
+        for name, value in changed.items():
+            raw[int(name[2:])] = DIALECT.encode_field(int(name[2:]), value)
+        return DIALECT.assemble("0210", raw)
+
+    def ask(self, request: bytes, session: SessionRecord | None = None) -> None:
+        (session or self.terminal).on_sent(FRAMER.frame(request, TPDU), self.tick())
+
+    def tell(self, answer: bytes, header: bytes | None = None) -> None:
+        self.terminal.on_received(FRAMER.frame(answer, header or FRAMER.answer_header(TPDU)), self.tick())
+
+    def forward(self, request: bytes) -> None:
+        self.trunk.on_received(FRAMER.frame(request, TPDU), self.tick())
+
+    def decide(self, answer: bytes) -> None:
+        self.trunk.on_sent(FRAMER.frame(answer, TPDU), self.tick())
+
+    def post(self, number: int, amount: int = 2500) -> None:
+        self.ledgers["issuer"].post((f"{number:012d}", TERMINAL), f"{number:06d}", "account", amount, "978")
+
+    def approve(self, number: int) -> None:
+        """A whole approved withdrawal."""
+        request = self.card(number)
+        answer = self.answer(request)
+        self.ask(request)
+        self.forward(request)
+        self.post(number)
+        self.decide(answer)
+        self.tell(answer)
+
+    def transfer(self, amount_off: int = 0, credits: int = 1, status: str = "ACSC", end_to_end_id: str = "") -> None:
+        """A whole transfer."""
+        request = built_in_templates()[1].build("1234567890", 1, datetime.now(UTC), self.dice)
+        transfer = read_payment(request.payload)
+        assert isinstance(transfer, Transfer)
+        reason = "AC04" if status == "RJCT" else ""
+        end_to_end_id = end_to_end_id or request.end_to_end_id
+        report = status_report(transfer, status, reason, transfer.msg_id, end_to_end_id, "STS1", "2026-01-01T00:00:00Z")
+        self.branch.on_sent(XML.frame(request.payload), self.tick())
+        self.correspondent.on_received(XML.frame(request.payload), self.tick())
+        for _ in range(credits):
+            amount = request.amount + amount_off
+            self.ledgers["bank"].post(transfer.key, transfer.msg_id, "account", amount, transfer.currency)
+        self.correspondent.on_sent(XML.frame(report), self.tick())
+        self.branch.on_received(XML.frame(report), self.tick())
+
+    def audit(self, ended: bool = True) -> Verdict:
+        if ended:
+            self.injector.mark("ended", self.tick())
+        for ledger in self.ledgers.values():
+            ledger.close()
+        for recorder in (self.injector, self.issuer, self.bank):
+            recorder.close()
+        return audit([self.folders["inject"]], self.folders["issuer"], self.folders["bank"])
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def no_answer(world: World) -> None:
+    world.ask(world.card(3))
+
+
+def two_answers(world: World) -> None:
+    world.tell(world.answer(world.card(1)))
+
+
+def answers_that_differ(world: World) -> None:
+    world.ask(world.card(1, repeat=True))
+    world.tell(world.answer(world.card(1), "51"))
+
+
+def answer_nobody_asked_for(world: World) -> None:
+    world.tell(world.answer(world.card(9)))
+
+
+def answer_with_another_stan(world: World) -> None:
+    world.ask(world.card(3))
+    world.tell(world.answer(world.card(3), "51", de11="999999"))
+
+
+def answer_with_another_amount(world: World) -> None:
+    world.ask(world.card(3))
+    world.tell(world.answer(world.card(3), "51", de4="000000000001"))
+
+
+def answer_to_another_terminal_address(world: World) -> None:
+    world.ask(world.card(3))
+    world.tell(world.answer(world.card(3), "51"), bytes.fromhex("6000020003"))
+
+
+def answer_without_swapped_addresses(world: World) -> None:
+    world.ask(world.card(3))
+    world.tell(world.answer(world.card(3), "51"), TPDU)
+
+
+def answer_on_another_session(world: World) -> None:
+    other = world.injector.open_session(world.now, *SESSION, "2-byte-be", "tpdu", DIALECT.name)
+    world.ask(world.card(3), other)
+    world.tell(world.answer(world.card(3), "51"))
+
+
+def posted_twice(world: World) -> None:
+    world.post(1)
+
+
+def forwarded_twice(world: World) -> None:
+    world.forward(world.card(1))
+
+
+def approved_but_not_posted(world: World) -> None:
+    world.ask(world.card(3))
+    world.tell(world.answer(world.card(3)))
+
+
+def approved_but_undone(world: World) -> None:
+    world.ledgers["issuer"].undo((f"{1:012d}", TERMINAL), f"{1:06d}")
+
+
+def declined_but_posted(world: World) -> None:
+    world.ask(world.card(3))
+    world.post(3)
+    world.tell(world.answer(world.card(3), "68"))
+
+
+def posted_with_another_amount(world: World) -> None:
+    world.ask(world.card(3))
+    world.post(3, amount=2600)
+    world.tell(world.answer(world.card(3)))
+
+
+def posted_but_never_asked_for(world: World) -> None:
+    world.post(8)
+
+
+def bytes_left_over_at_a_terminal(world: World) -> None:
+    world.terminal.on_received(b"\x00\x80\x60", world.tick())
+
+
+def bytes_left_over_at_the_issuer(world: World) -> None:
+    world.trunk.on_received(FRAMER.frame(world.card(1), TPDU)[:-1], world.tick())
+
+
+def a_message_that_cannot_be_read(world: World) -> None:
+    world.terminal.on_received(FRAMER.frame(world.answer(world.card(1))[:-1]), world.tick())
+
+
+def a_length_that_is_none(world: World) -> None:
+    world.branch.on_received(b"0000x012", world.tick())
+
+
+def a_hole_in_the_record(world: World) -> None:
+    world.injector.chunk(world.terminal.session, 0, world.terminal.received + 1, world.tick(), b"\x00")
+
+
+def a_reset(world: World) -> None:
+    world.terminal.on_end("reset", world.tick(), 104)
+
+
+def closed_by_the_switch(world: World) -> None:
+    world.terminal.on_end("eof", world.tick())
+
+
+def the_issuers_link_lost(world: World) -> None:
+    world.trunk.on_end("eof", world.tick())
+
+
+def a_stan_used_twice_at_once(world: World) -> None:
+    request = world.card(3)
+    world.forward(request)
+    message = CardReader(DIALECT).read(request)
+    other = {**message.raw, 37: DIALECT.encode_field(37, "000000000004")}
+    world.forward(DIALECT.assemble("0200", other))
+
+
+def credited_twice(world: World) -> None:
+    world.transfer(credits=2)
+
+
+def credited_with_another_amount(world: World) -> None:
+    world.transfer(amount_off=1)
+
+
+def credited_but_rejected(world: World) -> None:
+    world.transfer(status="RJCT")
+
+
+def settled_but_not_credited(world: World) -> None:
+    world.transfer(credits=0)
+
+
+Fault = Callable[[World], None]
+
+FAULTS: list[tuple[Fault, str]] = [
+    (no_answer, "lost"),
+    (two_answers, "duplicated"),
+    (answers_that_differ, "unexpected"),
+    (answer_nobody_asked_for, "unexpected"),
+    (answer_with_another_stan, "unexpected"),
+    (answer_with_another_amount, "unexpected"),
+    (answer_to_another_terminal_address, "unexpected"),
+    (answer_without_swapped_addresses, "unexpected"),
+    (answer_on_another_session, "unexpected"),
+    (posted_twice, "duplicated"),
+    (forwarded_twice, "duplicated"),
+    (approved_but_not_posted, "ledger_mismatch"),
+    (approved_but_undone, "ledger_mismatch"),
+    (declined_but_posted, "ledger_mismatch"),
+    (posted_with_another_amount, "ledger_mismatch"),
+    (posted_but_never_asked_for, "ledger_mismatch"),
+    (bytes_left_over_at_a_terminal, "remainder"),
+    (bytes_left_over_at_the_issuer, "remainder"),
+    (a_message_that_cannot_be_read, "remainder"),
+    (a_length_that_is_none, "remainder"),
+    (a_hole_in_the_record, "remainder"),
+    (a_reset, "resets"),
+    (closed_by_the_switch, "resets"),
+    (the_issuers_link_lost, "resets"),
+    (a_stan_used_twice_at_once, "unexpected"),
+    (credited_twice, "duplicated"),
+    (credited_with_another_amount, "ledger_mismatch"),
+    (credited_but_rejected, "ledger_mismatch"),
+    (settled_but_not_credited, "ledger_mismatch"),
+]
+CATEGORIES = ("lost", "duplicated", "resets", "ledger_mismatch", "unexpected", "remainder")
+
+
+def test_a_faultless_run_is_clean(world: World) -> None:
+    world.approve(1)
+    world.approve(2)
+    world.transfer()
+    verdict = world.audit()
+    assert verdict.findings == []
+    assert verdict.clean
+    assert (verdict.sent, verdict.answered, verdict.approved) == (3, 3, 3)
+
+
+@pytest.mark.parametrize(("fault", "category"), FAULTS, ids=[fault.__name__ for fault, _ in FAULTS])
+def test_it_finds(world: World, fault: Fault, category: str) -> None:
+    world.approve(1)
+    fault(world)
+    verdict = world.audit()
+    assert {name: getattr(verdict, name) for name in CATEGORIES} == dict.fromkeys(CATEGORIES, 0) | {category: 1}
+    assert not verdict.clean
+    assert verdict.findings[0].startswith(category)
+    assert not any(world.cards[0].pan in finding for finding in verdict.findings)
+
+
+def test_a_repeat_and_its_second_answer_are_no_fault(world: World) -> None:
+    world.approve(1)
+    world.ask(world.card(1, repeat=True))
+    world.tell(world.answer(world.card(1)))
+    verdict = world.audit()
+    assert verdict.clean
+    assert (verdict.sent, verdict.repeats, verdict.answered) == (1, 1, 1)
+
+
+def test_a_repeat_answered_once_is_no_fault(world: World) -> None:
+    world.ask(world.card(1, repeat=True))
+    world.approve(1)
+    assert world.audit().clean
+
+
+def test_a_decline_that_was_reversed_at_the_issuer_is_no_fault(world: World) -> None:
+    world.ask(world.card(3))
+    world.post(3)
+    world.tell(world.answer(world.card(3), "68"))
+    world.ledgers["issuer"].undo((f"{3:012d}", TERMINAL), f"{3:06d}")
+    assert world.audit().clean
+
+
+def test_sessions_may_end_after_the_run(world: World) -> None:
+    world.approve(1)
+    ended = world.now + 10
+    world.terminal.on_end("closed", ended)
+    world.trunk.on_end("reset", ended, 104)
+    assert world.audit().clean
+
+
+def test_a_run_without_an_end_is_found(world: World) -> None:
+    world.approve(1)
+    verdict = world.audit(ended=False)
+    assert verdict.unexpected == 1
+    assert not verdict.clean
+
+
+def test_it_shows_no_more_than_twenty_findings(world: World) -> None:
+    for number in range(1, 31):
+        world.ask(world.card(number))
+    verdict = world.audit()
+    assert verdict.lost == 30
+    assert len(verdict.findings) == 20
