@@ -4,6 +4,7 @@ Records carry the name of their dialect, so that a link of another dialect can r
 """
 
 import re
+from typing import Annotated
 
 import msgspec
 
@@ -20,16 +21,19 @@ class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A request (`original`) or the fields of an answer (`Outcome.content`). Its repr holds no field."""
 
     dialect: str
-    mti: str
-    raw: dict[int, bytes]
+    mti: Annotated[str, msgspec.Meta(pattern="^[0-9]{4}$")]
+    raw: dict[Annotated[int, msgspec.Meta(ge=1, le=192)], bytes]
     pan: str = ""  # of a request that has it in its track only: for a reversal
 
     def __repr__(self) -> str:
         return f"Record({self.dialect} {self.mti})"
 
     def message(self) -> Iso8583:
-        """Its fields decoded in its own dialect. Raises MessageError."""
-        dialect = load_dialect(self.dialect)
+        """Its fields decoded in its own dialect. Raises MessageError, also when that dialect is no longer to be had."""
+        try:
+            dialect = load_dialect(self.dialect)
+        except ValueError as error:
+            raise MessageError(str(error)) from None
         return dialect.decode(dialect.assemble(self.mti, self.raw))
 
 

@@ -1,7 +1,7 @@
 """Framings: a stream is cut where the sender meant it, at every split, and nonsense is told as such."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from messages.framing import FRAMINGS, Framer, FramingError
@@ -26,6 +26,7 @@ def test_a_stream_cut_at_every_split_yields_the_same_payloads(name: str, header:
             assert split - done < first.need <= len(stream) - done
 
 
+@settings(deadline=None)
 @given(st.sampled_from(list(FRAMINGS)), st.sampled_from(HEADERS), st.lists(st.binary(max_size=400), max_size=6))
 def test_what_is_framed_is_cut_from_any_kind_of_buffer(name: str, header: str, payloads: list[bytes]) -> None:
     framer = Framer.of(name, header)
@@ -37,6 +38,7 @@ def test_what_is_framed_is_cut_from_any_kind_of_buffer(name: str, header: str, p
         assert (cuts.need, cuts.error) == (0, None)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(list(FRAMINGS)), st.sampled_from(HEADERS), st.binary(max_size=100))
 def test_random_bytes_are_cut_or_refused_but_never_raise(name: str, header: str, data: bytes) -> None:
     cuts = Framer.of(name, header, maximum=50).cut(data)

@@ -1,7 +1,7 @@
 """BER-TLV of DE55: objects are found and built, and the cardholder's ones are taken out of an issuer's answer."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from messages.iso8583.bertlv import CARDHOLDER, build, parse, without_cardholder_data
@@ -10,11 +10,13 @@ TAGS = st.sampled_from(["82", "91", "9F26", "9F10", "DF8101", "5F2A", "71"])
 OBJECTS = st.lists(st.tuples(TAGS, st.binary(max_size=400)), max_size=6)
 
 
+@settings(deadline=None)
 @given(OBJECTS)
 def test_what_is_built_is_parsed_again(objects: list[tuple[str, bytes]]) -> None:
     assert parse(build(objects)) == objects
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_random_bytes_are_parsed_or_refused_as_a_value_error(data: bytes) -> None:
     try:

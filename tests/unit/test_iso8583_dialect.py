@@ -5,7 +5,7 @@ from pathlib import Path
 
 import iso8583
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from iso8583_samples import PAN, purchase_mti, sample
 
@@ -42,6 +42,7 @@ def messages(draw: st.DrawFn) -> tuple[Dialect, dict[int, str]]:
     return dialect, {number: draw(values_of(dialect.fields[number])) for number in sorted(numbers)}
 
 
+@settings(deadline=None)
 @given(messages())
 def test_every_field_of_every_shipped_dialect_survives_encoding_and_decoding(
     case: tuple[Dialect, dict[int, str]],
@@ -54,11 +55,13 @@ def test_every_field_of_every_shipped_dialect_survives_encoding_and_decoding(
     assert {number: dialect.encode_field(number, value) for number, value in fields.items()} == message.raw
 
 
+@settings(deadline=None)
 @given(st.sampled_from(shipped_dialects()), st.binary(max_size=200))
 def test_random_bytes_are_decoded_or_refused_as_no_message(name: str, payload: bytes) -> None:
     check_robust(load_dialect(name), payload)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(shipped_dialects()), st.integers(0, 400), st.integers(0, 255), st.integers(0, 10))
 def test_a_message_with_one_wrong_or_missing_piece_is_decoded_or_refused(
     name: str, at: int, byte: int, cut: int
