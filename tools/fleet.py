@@ -1,6 +1,7 @@
 """Many connections of one kind: opens them over the given addresses, opens lost ones again, closes them in order."""
 
 import asyncio
+import contextlib
 
 from tools.client import Connection, End, User, Wiring
 from tools.measure import Tally
@@ -52,11 +53,10 @@ class Fleet:
 
     async def _reopen(self, user: User) -> None:
         while not self._closing:
-            try:
+            await asyncio.sleep(RETRY_S)
+            with contextlib.suppress(OSError):
                 await self._open(user, self._place[user] + 1)
                 return
-            except OSError:
-                await asyncio.sleep(RETRY_S)
 
     async def close(self, timeout_s: float = 5.0) -> None:
         """Close all connections one after the other, and wait until they have ended."""

@@ -154,8 +154,7 @@ def test_a_host_that_goes_away_is_a_cut_connection(tmp_path: Path) -> None:
             record=tmp_path / "inject", cards=cards, terminals=5, rate=50.0, seconds=0.8, drain_s=0.1
         )
         result = asyncio.run(traffic(config))
-    assert result.closes + result.resets == 5
-    assert audit([tmp_path / "inject"]).resets == 5
+    assert audit([tmp_path / "inject"]).resets == result.closes + result.resets >= 5
 
 
 def test_a_restarted_host_goes_on_with_its_books(tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ def a_length_that_is_none(world: World) -> None:
 
 
 def a_hole_in_the_record(world: World) -> None:
-    world.injector.chunk(world.terminal.session, 0, world.terminal.received + 1, world.tick(), b"\x00")
+    world.injector.chunk(world.terminal.session, 0, world.terminal.received + 1, world.tick(), FRAMER.keepalive)
 
 
 def a_reset(world: World) -> None:
