@@ -169,9 +169,13 @@ class Iso8583Codec:
     def _match_key(self, mti: str, fields: Mapping[int, str]) -> bytes:
         return _key(mti[1], fields, _NETWORK_KEY if mti[1] == "8" else self._match)
 
-    def _digest(self, body: Iso8583) -> bytes:
-        raw = {number: part for number, part in body.raw.items() if number not in _CHANGES_IN_REPEATS}
-        return blake2b(self.dialect.assemble(unmarked(body.mti), raw), digest_size=16).digest()
+    @staticmethod
+    def _digest(body: Iso8583) -> bytes:
+        """Over MTI, field numbers and encoded fields: each field tells its own length, so nothing else hashes alike."""
+        raw = body.raw
+        numbers = [number for number in raw if number not in _CHANGES_IN_REPEATS]
+        content = b"".join([unmarked(body.mti).encode(), bytes(numbers), *[raw[number] for number in numbers]])
+        return blake2b(content, digest_size=16).digest()
 
     def _outcome(self, body: Iso8583, kind: Kind) -> Outcome:
         code = body.fields.get(39, "").strip()
