@@ -19,7 +19,7 @@ import msgspec
 from .batch import Batch, Outcome, Rival
 from .client import BACKOFF_MAX_S, BACKOFF_S, Client
 from .entry import Follower, pack
-from .errors import LogBroken
+from .errors import LogBroken, MirrorError
 from .keys import Fence, Keys, Position, decode_fence
 from .sealing import Sealer
 
@@ -53,6 +53,7 @@ class Appender:
         self._wake = asyncio.Event()
         self._moved = asyncio.Event()  # something left the pipeline
         self._attempts: set[asyncio.Task[None]] = set()
+        self._stopped = False
         self.held = False
         self.version = 1  # of the entries' bodies
         self.latencies_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
@@ -173,22 +174,24 @@ class Appender:
 
     def _delivered(self, task: asyncio.Task[None]) -> None:
         self._attempts.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self.on_failure(error)
+        if not task.cancelled():
+            if (error := task.exception()) is not None:
+                self.on_failure(error)
+        elif not self._stopped:
+            self.on_failure(MirrorError("an append was cancelled by nobody"))
 
     async def _carry_out(self, claim: Claim) -> None:
         """Append an heir entry against a fence that may still slip on, until it is in or has lost."""
         rival, incarnation = claim.rival, claim.rival.as_read.incarnation
-        while True:
+        while not claim.done.done():
             if rival.as_read.dead or rival.as_read.incarnation != incarnation:
                 claim.done.set_result(False)
                 return
             batch = self._batch(claim.make_body(), None, 0, rival)
             if await self._commit(batch) is Outcome.RIVAL_MOVED:
                 rival = Rival(rival.key, decode_fence(batch.rival_value))
-            elif await batch.carried:
+            elif await batch.carried and not claim.done.done():  # it is cancelled when nobody waits any more
                 claim.done.set_result(True)
-                return
 
     def seen(self, sequence: int, value: bytes) -> tuple[list[Any] | None, list[Any]]:
         """An entry of ours is in the log: (the offers it carries, the offers it displaced)."""
@@ -256,6 +259,7 @@ class Appender:
 
     def stop(self) -> None:
         """End the attempts that are under way."""
+        self._stopped = True
         for task in self._attempts:
             task.cancel()
 

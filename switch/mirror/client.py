@@ -134,7 +134,10 @@ class Client:
             self.fail_over(endpoint, describe(error))
 
     async def authenticate(self) -> None:
-        """Get a new token for the configured user; without one, nothing. An endpoint that does not answer is left."""
+        """Get a new token for the configured user; without one, nothing. An endpoint that does not answer is left.
+
+        Raises MirrorError when the password is wrong at the start; later the switch holds until an operator mends it.
+        """
         settings = self.settings
         if not settings.user:
             return
@@ -147,7 +150,7 @@ class Client:
         except grpc.aio.AioRpcError as error:
             if "authentication is not enabled" in (error.details() or ""):
                 self.metadata = ()
-            elif error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+            elif error.code() is grpc.StatusCode.INVALID_ARGUMENT and self.cluster_id == 0:
                 raise MirrorError(f"etcd does not accept user {settings.user}: {error.details()}") from error
             else:
                 self.fail_over(endpoint, describe(error))

@@ -18,7 +18,7 @@ log = logging.getLogger("switch.mirror")
 # The first release of each line without known faults that lose watch events or answer linearizable reads from the past.
 SOUND = {(3, 4): 42, (3, 5): 28, (3, 6): 9}
 SNAPSHOT_COUNT_MAX = 10_000
-SNAPSHOT_COUNT_DEFAULT = {(3, 4): 100_000, (3, 5): 100_000, (3, 6): 10_000}
+SNAPSHOT_COUNT_DEFAULT = {"3.4.": 100_000, "3.5.": 100_000}  # later ones: 10,000
 QUOTA_BYTES_MIN = 512 * 1024 * 1024
 HTTP_TIMEOUT_S = 1.0
 
@@ -41,8 +41,7 @@ def snapshot_count_warning(version: str, cmdline: list[str]) -> str | None:
     """`--snapshot-count` as the process was started with it; it decides how much of the log etcd keeps in memory."""
     text = " ".join(cmdline)
     match = re.search(r"--?snapshot-count[= ](\d+)", text)
-    major_minor = tuple(int(part) for part in version.split(".")[:2])
-    default = SNAPSHOT_COUNT_DEFAULT.get((major_minor[0], major_minor[1]), SNAPSHOT_COUNT_MAX)
+    default = next((count for line, count in SNAPSHOT_COUNT_DEFAULT.items() if version.startswith(line)), 0)
     count = int(match[1]) if match else default
     if count <= SNAPSHOT_COUNT_MAX:
         return None

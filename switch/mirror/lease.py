@@ -36,17 +36,19 @@ class Presence:
         self._ttl_s = client.settings.lease_ttl_s
         self._value = b""
         self._lease = 0
+        self._left = False
 
     async def run(self, facts: dict[str, Any]) -> None:
         """Until cancelled. A lost lease is granted anew; a newer process's key is never replaced."""
         self._value = msgspec.json.encode(facts)
         first = True
-        while True:
+        while not self._left:
             if self._lease == 0:
                 await self._grant(replace=first)
                 first = False
             await asyncio.sleep(self._ttl_s / 3)
-            await self._keep_alive()
+            if self._lease:
+                await self._keep_alive()
 
     async def _grant(self, replace: bool) -> None:
         granted = await self._client.call(
@@ -75,6 +77,11 @@ class Presence:
         except grpc.aio.AioRpcError as error:
             await self._client.recover(endpoint, error)
             return
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return  # grpc.aio reports faults of the stream as CancelledError too; the next turn tries again
         finally:
             call.cancel()
         if answer is not grpc.aio.EOF and answer.TTL <= 0:
@@ -83,6 +90,7 @@ class Presence:
 
     async def revoke(self) -> None:
         """Take the key away at once. Raises Unavailable."""
+        self._left = True
         if self._lease:
             request = etcdrpc.LeaseRevokeRequest(ID=self._lease)
             self._lease = 0

@@ -12,18 +12,18 @@ from typing import Any, TypeVar
 from .append import Appender
 from .batch import Rival
 from .client import Client, Endpoint
-from .entry import Entry, Follower
-from .errors import Fenced, FenceMissing, LogBroken, RevisionWentBack, Unavailable
+from .entry import Follower
+from .errors import FenceMissing, MirrorError, Unavailable
 from .fitness import examine
 from .joining import Joining
 from .keys import NODES, Keys, decode_fence
 from .lease import Presence, process_facts
-from .reading import Listing, Truncated, list_log, read_entries
+from .replica import Replica
 from .requests import found, get, transaction
 from .sealing import Sealer
 from .settings import EtcdSettings
 from .snapshot import Snapshots
-from .truncate import Marks, truncate_log
+from .truncate import truncate_log
 from .watch import Watcher
 
 log = logging.getLogger("switch.mirror")
@@ -54,30 +54,28 @@ class Mirror:
         if node not in NODES:
             raise ValueError(f"a node is one of {NODES}, not {node!r}")
         self.node = node
-        self.index = 0  # of the last entry applied
-        self.incarnation = 0  # 0: not joined
         self.token = os.urandom(8).hex()
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.warnings: list[str] = []
         self.version = ""
-        self._settings, self._sealer, self._follower = settings, sealer, follower
+        self._settings, self._sealer = settings, sealer
         self._facts = facts or {}
         self._keys = Keys(pair)
         self._client = Client(settings)
         self._client.on_failover = self._endpoint_failed
         self._appender = Appender(self._client, self._keys, sealer, follower, node)
         self._appender.on_failure = self._fail
-        self._watcher = Watcher(self._client, self._keys, lambda: self.index, self._take, self._catch_up)
         self._snapshots = Snapshots(self._client, self._keys, sealer)
+        self._replica = Replica(self._client, self._keys, sealer, follower, node, self._appender, self._snapshots)
+        self._watcher = Watcher(self._client, self._keys, self._replica)
         self._presence = Presence(self._client, self._keys, node)
-        self._marks = Marks()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._joining: Joining | None = None
+        self._stopping = False
 
     async def start(self) -> None:
         """Wait for etcd, load snapshot and log up to the head, start the watch. Does not join. Raises MirrorError."""
         await self._client.authenticate()
-        await self._catch_up()
+        await self._replica.catch_up()
         log.info("mirror.started index=%d cluster=%x", self.index, self._client.cluster_id)
         self._spawn(self._watcher.run())
         self._spawn(self._supervise())
@@ -88,10 +86,10 @@ class Mirror:
 
         Any older incarnation of this node is fenced by it. Raises Fenced if another process joined meanwhile.
         """
-        self._joining = Joining(self._client, self._keys, self._sealer, self.node, self.token)
-        fence = await self._joining.take_fence(make_body)
-        await self._or_failed(self._joining.applied)
-        self.incarnation = fence.incarnation
+        joining = self._replica.joining = Joining(self._client, self._keys, self._sealer, self.node, self.token)
+        fence = await joining.take_fence(make_body)
+        await self._or_failed(joining.applied)
+        self._replica.incarnation = fence.incarnation
         self._appender.open(fence)
         self._spawn(self._appender.run())
         facts = {**process_facts(), "incarnation": fence.incarnation, "token": self.token, **self._facts}
@@ -102,6 +100,16 @@ class Mirror:
     def submit(self, proposal: bytes, context: Any) -> None:
         """Queue one msgpack value for the next entry. `context` comes back in `Entry.offers` or through `dropped`."""
         self._appender.submit(proposal, context)
+
+    @property
+    def index(self) -> int:
+        """Of the last entry applied."""
+        return self._replica.index
+
+    @property
+    def incarnation(self) -> int:
+        """0 before the join."""
+        return self._replica.incarnation
 
     @property
     def entry_version(self) -> int:
@@ -159,8 +167,8 @@ class Mirror:
         """
         try:
             below = min(below, await self._snapshots.index())
+            await truncate_log(self._client, self._keys, self._replica.marks, below)
             await self._snapshots.delete_old()
-            await truncate_log(self._client, self._keys, self._marks, below)
         except Unavailable as error:
             log.warning("log.not_truncated index=%d reason=%s", below, error)
 
@@ -207,79 +215,6 @@ class Mirror:
             "warnings": self.warnings,
         }
 
-    def _take(self, index: int, kv: Any) -> None:
-        """Apply the next entry. The only way to the follower's `apply`."""
-        position = self._keys.position(kv.key)
-        if kv.mod_revision <= self._client.revision:
-            raise RevisionWentBack(f"entry {index} has revision {kv.mod_revision}, {self._client.revision} was applied")
-        if position.node == self.node and 0 < self.incarnation < position.incarnation:
-            raise Fenced(
-                f"incarnation {position.incarnation} of node {self.node} has joined, we are {self.incarnation}"
-            )
-        body = self._sealer.open(kv.key, kv.value)
-        offers: list[Any] | None = None
-        displaced: list[Any] = []
-        if position.node == self.node and position.incarnation == self.incarnation:
-            offers, displaced = self._appender.seen(position.sequence, kv.value)
-        self._marks.note(index, kv.mod_revision, position)
-        self.index, self._client.revision = index, kv.mod_revision
-        self._follower.apply(
-            Entry(index, position.node, position.incarnation, position.sequence, body, kv.mod_revision, offers)
-        )
-        if displaced:
-            self._follower.dropped(displaced)
-        if self._joining is not None:
-            self._joining.saw(kv.value)
-        self._appender.after_apply()
-
-    async def _catch_up(self) -> None:
-        """Read the log where the watch cannot show it. Runs only while no watch does."""
-        while True:
-            listing = await list_log(self._client, self._keys)
-            try:
-                await self._read(listing)
-            except Truncated:
-                log.info("log.truncated_meanwhile index=%d", self.index)
-                continue
-            return
-
-    async def _read(self, listing: Listing) -> None:
-        if listing.head < self.index:
-            raise RevisionWentBack(f"the log ends at entry {listing.head}, {self.index} was applied")
-        if self.incarnation and self.node not in listing.fences:
-            raise FenceMissing(f"{self._keys.fence(self.node).decode()} is gone")
-        pointer = self._snapshots.decode(listing.pointer) if listing.pointer else None
-        if pointer is not None and pointer.index > self.index and (self.index == 0 or listing.first > self.index + 1):
-            loaded = await self._snapshots.read(pointer)
-            if loaded is None:
-                raise Truncated
-            self._load(pointer.index, *loaded, listing)
-        if listing.first > self.index + 1:
-            raise LogBroken(
-                f"the log begins at entry {listing.first}, and no snapshot reaches further than {self.index}"
-            )
-        async for kv in read_entries(self._client, listing.keys[self.index + 1 - listing.first :]):
-            self._take(self.index + 1, kv)
-        self._client.revision = max(self._client.revision, listing.head_revision)
-
-    def _load(self, index: int, chunks: list[bytes], segments: dict[str, bytes], listing: Listing) -> None:
-        """Replace the follower's state; what we had in flight below `index` is in it, or never will be anywhere."""
-        kept = listing.keys[: max(0, index + 1 - listing.first)]
-        self._marks = Marks()
-        for number, (key, revision) in enumerate(kept, listing.first):
-            self._marks.note(number, revision, self._keys.position(key))
-        self._follower.load(index, chunks, segments)
-        self.index = index
-        if kept:
-            self._client.revision = kept[-1][1]
-        if self.incarnation:
-            later = [self._keys.position(key) for key, _ in listing.keys[len(kept) :]]
-            own = [position.sequence for position in later if position.node == self.node]
-            offers = self._appender.abandon(own[0] - 1 if own else listing.fences[self.node].sequence)
-            if offers:
-                self._follower.dropped(offers)
-        log.info("snapshot.loaded index=%d chunks=%d segments=%d", index, len(chunks), len(segments))
-
     async def _supervise(self) -> None:
         """Hold, resume, and leave a watch that shows nothing, by the monotonic clock."""
         stall_s = self._settings.watch_stall_ms / 1000
@@ -304,8 +239,11 @@ class Mirror:
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._fail(error)
+        if not task.cancelled():
+            if (error := task.exception()) is not None:
+                self._fail(error)
+        elif not self._stopping:
+            self._fail(MirrorError(f"{task.get_coro()} was cancelled by nobody"))
 
     def _fail(self, error: BaseException) -> None:
         """This incarnation is over: say why, stop everything."""
@@ -318,6 +256,7 @@ class Mirror:
         self._stop()
 
     def _stop(self) -> None:
+        self._stopping = True
         self._appender.stop()
         for task in self._tasks:
             task.cancel()

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from .client import Client
-from .errors import LogBroken
+from .errors import FenceMissing, LogBroken
 from .keys import NODES, Fence, Keys, decode_fence
 from .requests import found, get, get_range, transaction
 
@@ -34,7 +34,7 @@ class Listing(msgspec.Struct, frozen=True):
 
 
 async def list_log(client: Client, keys: Keys) -> Listing:
-    """Raises LogBroken where what is there was not written by a pair."""
+    """Raises FenceMissing, and LogBroken where what is there was not written by a pair."""
     reads = [
         get(keys.head),
         get_range(keys.log, keys.log_end, keys_only=True, by_revision=True),
@@ -47,6 +47,9 @@ async def list_log(client: Client, keys: Keys) -> Listing:
     fences = {node: decode_fence(kv.value) for number, node in enumerate(NODES, 3) if (kv := _only(response, number))}
     if head is None and (entries or fences or pointer):
         raise LogBroken(f"{keys.head.decode()} is missing, but there is a log, a fence or a snapshot")
+    for node in NODES:
+        if node not in fences and any(key.startswith(keys.node_log(node)) for key, _ in entries):
+            raise FenceMissing(f"{keys.fence(node).decode()} is missing, but the log has entries of node {node}")
     if head is not None and (
         not fences or len(entries) > head.version or (entries and entries[-1][1] != head.mod_revision)
     ):

@@ -7,7 +7,6 @@ Only index + 1 is handed on: whatever the watch loses or delays shows as a gap, 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc.aio
@@ -15,6 +14,7 @@ from etcd3 import etcdrpc
 
 from .client import BACKOFF_MAX_S, BACKOFF_S, Client, Endpoint, describe
 from .keys import Keys
+from .replica import Replica
 from .requests import get, transaction
 
 log = logging.getLogger("switch.mirror")
@@ -31,18 +31,10 @@ class _Broken(Exception):
 
 
 class Watcher:
-    """Hands (index, key-value) of every entry to `take`, in order; calls `catch_up` where the watch has a gap."""
+    """Shows the replica every entry, in order; lets it catch up from the log where the watch has a gap."""
 
-    def __init__(
-        self,
-        client: Client,
-        keys: Keys,
-        index: Callable[[], int],
-        take: Callable[[int, Any], None],
-        catch_up: Callable[[], Awaitable[None]],
-    ) -> None:
-        self._client, self._keys = client, keys
-        self._index, self._take, self._catch_up = index, take, catch_up
+    def __init__(self, client: Client, keys: Keys, replica: Replica) -> None:
+        self._client, self._keys, self._replica = client, keys, replica
         self._call: Any = None
         self._endpoint = client.endpoint
         self._avoid: Endpoint | None = None
@@ -54,15 +46,15 @@ class Watcher:
         return self._endpoint
 
     async def run(self) -> None:
-        """Until cancelled. Raises MirrorError, and whatever `take` raises."""
+        """Until cancelled. Raises MirrorError, and whatever the follower raises."""
         backoff = BACKOFF_S
         while True:
             self._endpoint = self._choose()
             try:
                 await self._follow(self._endpoint)
             except _Gap as gap:
-                log.warning("watch.gap endpoint=%s index=%d reason=%s", self._endpoint.url, self._index(), gap)
-                await self._catch_up()
+                log.warning("watch.gap endpoint=%s index=%d reason=%s", self._endpoint.url, self._replica.index, gap)
+                await self._replica.catch_up()
                 continue
             except grpc.aio.AioRpcError as error:
                 reason = describe(error)
@@ -78,7 +70,7 @@ class Watcher:
                 backoff = BACKOFF_S
             self.since = 0.0
             self._avoid = self._endpoint
-            log.warning("watch.ended endpoint=%s index=%d reason=%s", self._endpoint.url, self._index(), reason)
+            log.warning("watch.ended endpoint=%s index=%d reason=%s", self._endpoint.url, self._replica.index, reason)
             await asyncio.sleep(backoff)
             backoff = min(2 * backoff, BACKOFF_MAX_S)
 
@@ -105,7 +97,7 @@ class Watcher:
                 await self._receive(await call.read())
             self.since = time.monotonic()
             self._avoid = None
-            log.info("watch.created endpoint=%s index=%d", endpoint.url, self._index())
+            log.info("watch.created endpoint=%s index=%d", endpoint.url, self._replica.index)
             while True:
                 await self._receive(await call.read())
         finally:
@@ -135,12 +127,12 @@ class Watcher:
             if kv.key != self._keys.head:
                 self._pending = kv
                 continue
-            index = self._index()
+            index = self._replica.index
             if kv.version <= index:
                 continue
             if kv.version != index + 1 or self._pending is None or self._pending.mod_revision != kv.mod_revision:
                 raise _Gap(f"entry {kv.version} shown")
-            self._take(kv.version, self._pending)
+            self._replica.take(kv.version, self._pending)
             burst += 1
             if burst % BURST_ENTRIES == 0:
                 await asyncio.sleep(0)

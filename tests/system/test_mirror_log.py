@@ -85,7 +85,7 @@ async def test_a_fenced_append_is_refused_by_etcd_itself(etcd: Etcd, tmp_path: P
     async with Nodes(tmp_path, etcd.endpoints) as nodes:
         a = nodes.make("a")
         await a.begin()
-        a._watcher._take = lambda index, kv: None  # blind: what the watch shows cannot warn it
+        a._replica.take = lambda index, kv: None  # blind: what the watch shows cannot warn it
         put = etcdrpc.PutRequest(key=f"/switch/{nodes.pair}/fence/a".encode(), value=b"1 1 dead")
         await raw(etcd, etcdrpc.TxnRequest(success=[etcdrpc.RequestOp(request_put=put)]))
         a.offer("too late")
@@ -119,6 +119,8 @@ async def test_a_missing_fence_is_told_apart(etcd: Etcd, tmp_path: Path) -> None
         await raw(etcd, etcdrpc.TxnRequest(success=[etcdrpc.RequestOp(request_delete_range=request)]))
         a.offer("anything")
         assert isinstance(await failure(a), FenceMissing)
+        with pytest.raises(FenceMissing, match="has entries of node a"):
+            await nodes.make("a").start()
 
 
 @on_loop
@@ -261,6 +263,19 @@ async def test_nodes_say_who_they_are_until_they_leave(etcd: Etcd, tmp_path: Pat
         assert set(await a.nodes()) == {"a"}
         await same(b, a)
         assert a.recorder.proposals() == ["last words"]
+
+
+@on_loop
+async def test_a_lost_lease_is_granted_anew(etcd: Etcd, tmp_path: Path) -> None:
+    async with Nodes(tmp_path, etcd.endpoints, lease_ttl_s=1) as nodes:
+        a = nodes.make("a")
+        await a.begin()
+        await eventually(lambda: a._presence._lease)
+        lost = a._presence._lease
+        await a._client.endpoint.lease.LeaseRevoke(etcdrpc.LeaseRevokeRequest(ID=lost))
+        assert await a.nodes() == {}
+        await eventually(lambda: a._presence._lease not in (0, lost))
+        assert set(await a.nodes()) == {"a"}
 
 
 @on_loop
