@@ -7,10 +7,11 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,6 +23,16 @@ from tools.etcd import Etcd, free_ports
 
 READY_S = 20.0
 STOP_S = 10.0
+# becomes the program it is told to, same pid, with its listening sockets from descriptor 3 on (sd_listen_fds(3))
+ACTIVATE = """
+import fcntl, os, sys
+held = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 100) for fd in sys.argv[1].split(",")]
+for place, fd in enumerate(held):
+    os.dup2(fd, 3 + place)
+    os.close(fd)
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
 
 
 class Ports(msgspec.Struct, frozen=True):
@@ -32,11 +43,14 @@ class Ports(msgspec.Struct, frozen=True):
     http: dict[str, int]
     issuer: int
     bank: int
+    further: dict[str, dict[str, int]] = {}  # by link
 
     @staticmethod
-    def free() -> "Ports":
-        p = free_ports(8)
-        return Ports({"a": p[0], "b": p[1]}, {"a": p[2], "b": p[3]}, {"a": p[4], "b": p[5]}, p[6], p[7])
+    def free(further: Iterable[str] = ()) -> "Ports":
+        names = list(further)
+        p = free_ports(8 + 2 * len(names))
+        more = {name: {"a": p[8 + 2 * place], "b": p[9 + 2 * place]} for place, name in enumerate(names)}
+        return Ports({"a": p[0], "b": p[1]}, {"a": p[2], "b": p[3]}, {"a": p[4], "b": p[5]}, p[6], p[7], more)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     banks: dict[str, Any] = {}
     issuer: dict[str, Any] = {}
     bank: dict[str, Any] = {}
+    further: dict[str, dict[str, Any]] = {}  # more listening links by name, for cards unless they say iso20022
     etcd: dict[str, Any] = {}
     pair: dict[str, Any] = {}
     issuer_options: tuple[str, ...] = ()  # of switch-sim issuer
@@ -61,6 +76,13 @@ def configuration(ports: Ports, endpoints: list[str], directory: Path, settings:
     def local(numbers: dict[str, int]) -> dict[str, str]:
         return {node: f"127.0.0.1:{port}" for node, port in numbers.items()}
 
+    cards = {"framing": "2-byte-be", "header": "tpdu", "iso8583": {"dialect": "iso87-binary"}, "frame_max_bytes": 4096}
+    transfers = {"framing": "8-ascii", "iso20022": {}, "frame_max_bytes": 131_072}
+    further = {
+        name: {**(transfers if "iso20022" in options else cards), **options}
+        for name, options in settings.further.items()
+    }
+    routed = [name for name in further if not name.startswith("unrouted")]
     common = {"timeout_ms": settings.timeout_ms, "echo_interval_ms": settings.echo_interval_ms}
     return {
         "pair": {
@@ -70,14 +92,8 @@ def configuration(ports: Ports, endpoints: list[str], directory: Path, settings:
         "ops": {"http": local(ports.http)},
         "limits": settings.limits,
         "link": [
-            {
-                "name": "terminals", "listen": local(ports.terminals), "framing": "2-byte-be", "header": "tpdu",
-                "iso8583": {"dialect": "iso87-binary"}, "frame_max_bytes": 4096, **settings.terminals,
-            },
-            {
-                "name": "banks", "listen": local(ports.banks), "framing": "8-ascii", "frame_max_bytes": 131_072,
-                "iso20022": {}, **settings.banks,
-            },
+            {"name": "terminals", "listen": local(ports.terminals), **cards, **settings.terminals},
+            {"name": "banks", "listen": local(ports.banks), **transfers, **settings.banks},
             {
                 "name": "issuer", "connect": [f"127.0.0.1:{ports.issuer}"], "framing": "2-byte-be",
                 "iso8583": {"dialect": "iso87-ascii"}, **common, **settings.issuer,
@@ -86,10 +102,13 @@ def configuration(ports: Ports, endpoints: list[str], directory: Path, settings:
                 "name": "creditor", "connect": [f"127.0.0.1:{ports.bank}"], "framing": "8-ascii",
                 "frame_max_bytes": 131_072, "iso20022": {}, **common, **settings.bank,
             },
+            *({"name": name, "listen": local(ports.further[name]), **options} for name, options in further.items()),
         ],
         "route": [
-            {"name": "cards", "source": ["terminals"], "types": ["01", "02", "04"], "targets": ["issuer"]},
-            {"name": "transfers", "source": ["banks"], "types": ["pacs.008"], "targets": ["creditor"]},
+            {"name": "cards", "source": ["terminals", *(name for name in routed if "iso8583" in further[name])],
+             "types": ["01", "02", "04"], "targets": ["issuer"]},
+            {"name": "transfers", "source": ["banks", *(name for name in routed if "iso20022" in further[name])],
+             "types": ["pacs.008"], "targets": ["creditor"]},
         ],
     }  # fmt: skip
 
@@ -100,14 +119,20 @@ class Process:
     def __init__(self, name: str, arguments: list[str], directory: Path) -> None:
         self.name = name
         self.log = directory / f"{name}.log"
-        self._arguments = arguments
+        self.arguments = arguments
+        self.given: dict[str, socket.socket] = {}  # listening sockets by name, as systemd gives them
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONUNBUFFERED": "1"}
+        command, fds = ["-m", *self.arguments], [each.fileno() for each in self.given.values()]
+        if fds:
+            environment |= {"LISTEN_FDS": str(len(fds)), "LISTEN_FDNAMES": ":".join(self.given)}
+            command = ["-c", ACTIVATE, ",".join(map(str, fds)), *command]
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", *self._arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONUNBUFFERED": "1"},
+                [sys.executable, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=fds,
+                env=environment,
             )  # fmt: skip
 
     @property
@@ -154,7 +179,7 @@ class Switch:
     def __init__(self, directory: Path, settings: Settings | None = None, members: int = 1) -> None:
         self.directory = directory
         self.settings = settings or Settings()
-        self.ports = Ports.free()
+        self.ports = Ports.free(self.settings.further)
         directory.mkdir(parents=True, exist_ok=True)
         self.etcd = Etcd(directory / "etcd", members=members)
         self.config_path = directory / "switch.toml"
@@ -162,13 +187,10 @@ class Switch:
             node: Process(f"node-{node}", ["switch", "--config", str(self.config_path), "--node", node], directory)
             for node in "ab"
         }
-        s = self.settings
         self.simulators = {
-            "issuer": Process("issuer", ["tools.sim", "issuer", "--listen", f"127.0.0.1:{self.ports.issuer}",
-                              "--dir", str(directory / "issuer"), *s.issuer_options], directory),
-            "bank": Process("bank", ["tools.sim", "bank", "--listen", f"127.0.0.1:{self.ports.bank}",
-                            "--dir", str(directory / "bank"), *s.bank_options], directory),
-        }  # fmt: skip
+            "issuer": self._simulator("issuer", self.ports.issuer, self.settings.issuer_options),
+            "bank": self._simulator("bank", self.ports.bank, self.settings.bank_options),
+        }
 
     def __enter__(self) -> "Switch":
         try:
@@ -185,6 +207,16 @@ class Switch:
             raise
         return self
 
+    def _simulator(self, role: str, port: int, options: Iterable[str]) -> Process:
+        arguments = ["tools.sim", role, "--listen", f"127.0.0.1:{port}", "--dir", str(self.directory / role), *options]
+        return Process(role, arguments, self.directory)
+
+    def replace_simulator(self, role: str, options: Iterable[str] = ()) -> None:
+        """Stop a simulator and start it with other options and the same books."""
+        self.simulators[role].stop()
+        self.simulators[role] = self._simulator(role, getattr(self.ports, role), options)
+        self.simulators[role].start()
+
     def configure(self, settings: Settings) -> None:
         """Write the configuration file (and the key file, once)."""
         keys = self.directory / "keys"
@@ -200,8 +232,6 @@ class Switch:
 
     def ask(self, node: str, command: str = "status") -> dict[str, Any]:
         """One command over the control socket. Raises OSError while the node does not answer."""
-        import socket
-
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(5)
             sock.connect(str(self.directory / f"demo-{node}.sock"))
