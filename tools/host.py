@@ -4,6 +4,7 @@ What is decided is the issuer's or the bank's (an `Application`); whether and wh
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Protocol, cast
@@ -16,6 +17,7 @@ from tools.ledger import Ledger
 from tools.record import Recorder, SessionRecord
 
 FLUSH_S = 0.1
+CLOSING_S = 5.0
 MAXIMUM_BYTES = 1 << 20
 
 
@@ -69,6 +71,8 @@ class Host:
         self._faults = faults
         self._turn: list[tuple[Session, bytes, Heard]] = []
         self._sessions: set[Session] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
         self._server: asyncio.Server | None = None
         self._flusher: asyncio.TimerHandle | None = None
 
@@ -84,7 +88,8 @@ class Host:
             self._server.close()
         for session in list(self._sessions):
             session.close()
-        await asyncio.sleep(0)  # lets connection_lost run
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._empty.wait(), CLOSING_S)
         if self._flusher:
             self._flusher.cancel()
         self._ledger.close()
@@ -92,9 +97,12 @@ class Host:
 
     def joined(self, session: "Session") -> None:
         self._sessions.add(session)
+        self._empty.clear()
 
     def left(self, session: "Session") -> None:
         self._sessions.discard(session)
+        if not self._sessions:
+            self._empty.set()
 
     def receive(self, session: "Session", offset: int, length: int, header: bytes, payload: bytes, now: float) -> None:
         heard = self._application.receive(payload)

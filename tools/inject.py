@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import gc
 import random
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -232,6 +233,8 @@ def inject(
 
 
 async def _run(config: InjectorConfig) -> Result:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # one descriptor a terminal
     gc.disable()  # its pauses would be taken for the switch's, and nothing here makes many cycles
     return await Injector(config, show_progress).run()
 

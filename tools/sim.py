@@ -5,6 +5,7 @@ Prints one line of JSON with its address when it listens; ends on SIGTERM or SIG
 
 import asyncio
 import gc
+import resource
 import signal
 from pathlib import Path
 from typing import Annotated
@@ -105,6 +106,8 @@ async def _serve(
     header: str,
     dialect: str,
 ) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # one descriptor a session
     gc.disable()  # walking ever larger books would stall answers, and nothing here makes many cycles
     host = Host(application, ledger, Recorder(folder), Faults(plan), framing, header, dialect)
     stop = asyncio.Event()
