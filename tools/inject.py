@@ -8,6 +8,7 @@ import contextlib
 import gc
 import random
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -236,7 +237,10 @@ async def _run(config: InjectorConfig) -> Result:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # one descriptor a terminal
     gc.disable()  # its pauses would be taken for the switch's, and nothing here makes many cycles
-    return await Injector(config, show_progress).run()
+    injector = Injector(config, show_progress)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, injector.stop)
+    return await injector.run()
 
 
 def main() -> None:
