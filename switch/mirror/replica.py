@@ -34,6 +34,7 @@ class Replica:
         self.index = 0  # of the last entry applied
         self.incarnation = 0  # 0: not joined
         self.marks = Marks()
+        self._incomplete = 0
         self.joining: Joining | None = None
         self._client, self._keys, self._sealer, self._follower = client, keys, sealer, follower
         self._appender, self._snapshots = appender, snapshots
@@ -82,7 +83,10 @@ class Replica:
         pointer = self._snapshots.decode(listing.pointer) if listing.pointer else None
         if pointer is not None and pointer.index > self.index and (self.index == 0 or listing.first > self.index + 1):
             loaded = await self._snapshots.read(pointer)
+            if loaded is None and pointer.index == self._incomplete:
+                raise LogBroken(f"the snapshot at {pointer.index} lacks a chunk or a segment")
             if loaded is None:
+                self._incomplete = pointer.index  # a newer one has replaced it meanwhile: then the next listing says so
                 raise Truncated
             self._load(pointer.index, *loaded, listing)
         if listing.first > self.index + 1:

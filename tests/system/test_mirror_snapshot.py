@@ -189,6 +189,18 @@ async def test_a_log_with_a_hole_is_refused(etcd: Etcd, tmp_path: Path) -> None:
             await nodes.make("b").start()
 
 
+@on_loop
+async def test_a_snapshot_that_lacks_a_chunk_is_refused(etcd: Etcd, tmp_path: Path) -> None:
+    async with Nodes(tmp_path, etcd.endpoints) as nodes:
+        a, keys = nodes.make("a"), Keys(nodes.pair)
+        await a.begin()
+        assert await a.write_snapshot(a.index, iter([b"one", b"two"]), {})
+        async with grpc.aio.insecure_channel(etcd.endpoints[0].removeprefix("http://")) as channel:
+            await etcdrpc.KVStub(channel).DeleteRange(etcdrpc.DeleteRangeRequest(key=keys.chunk(a.index, 1)))
+        with pytest.raises(LogBroken, match="lacks a chunk"):
+            await nodes.make("b").start()
+
+
 async def silence(node: Node) -> asyncio.Event:
     """End the node's watch and keep it from making another until the event is set."""
     released, created = asyncio.Event(), asyncio.Event()
