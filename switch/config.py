@@ -15,6 +15,7 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     run_directory: str = "/run/switch"  # control sockets
     key_file: str  # of the keys that seal entries (sealing.py)
     log_level: str = "info"
+    peer_silence_ms: float = 1_000  # a silent peer is suspect after this (b waits twice as long)
     backlog_max_bytes: int = 8_388_608  # waiting for the log; above it input stays in the kernel
 
 

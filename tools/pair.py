@@ -242,16 +242,16 @@ class Switch:
 
     def wait_ready(self, node: str) -> None:
         """Until the node is live, listens, and all outbound slots are ready."""
-        wanted = f"{node}"
-        self.wait_for(lambda: self._ready(wanted), f"node {node} to be ready")
+        self.wait_for(lambda: self._ready(node), f"node {node} to be ready")
 
     def _ready(self, node: str) -> bool:
         if not self.nodes[node].running():
             raise RuntimeError(f"node {node} ended:\n{self.nodes[node].log.read_text()[-3000:]}")
         with contextlib.suppress(OSError, ValueError):
             status, links = self.ask(node), self.ask(node, "links")["links"]
-            me = status["incarnations"].get(status["incarnation"], {})
-            return me.get("status") == "live" and all(link["ready"] for link in links if link["outbound"])
+            serving = f"node.serving incarnation={status['incarnation']} "
+            listening = serving in self.nodes[node].log.read_text()
+            return listening and all(link["ready"] for link in links if link["outbound"])
         return False
 
     @staticmethod

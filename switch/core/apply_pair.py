@@ -1,5 +1,6 @@
 """Rules of the pair: joining, living, leaving, heirs, heartbeats and log time, configuration, snapshots."""
 
+import msgspec
 from msgspec.structs import replace
 
 from switch.core.apply_payments import close_segment
@@ -7,11 +8,12 @@ from switch.core.apply_sessions import ended
 from switch.core.fold import Fold, rule
 from switch.core.proposals import Configure, Heir, Join, Leave, Live, Move, Snapshot, Tick
 from switch.core.records import Incarnation, Status
+from switch.core.rules import Rules, RulesError, check
 
 
 @rule(Join)
 def join(fold: Fold, p: Join) -> bool:
-    """A new incarnation of a node. The one before it is fenced by the append itself; its heir is named by an entry of its own."""
+    """A new incarnation of a node. The one before it is fenced by the append itself; an entry names its heir."""
     state = fold.state
     new = Incarnation(p.node, p.number, p.token, p.boot_id, p.pid, p.start_time, Status.JOINING, applied=fold.index)
     if new.id in state.incarnations:
@@ -28,10 +30,13 @@ def join(fold: Fold, p: Join) -> bool:
 def _prune(fold: Fold) -> None:
     """Past incarnations that nothing refers to are dropped; a node has a few at the most."""
     state = fold.state
-    used = {session.owner for session in state.sessions.values()}
-    used.update(transaction.owner for transaction in state.transactions.values())
-    used.update(state.nodes.values())
-    used.update(item.heir for item in state.incarnations.values() if item.id in used)
+    used = set()
+    reached = {session.owner for session in state.sessions.values()}
+    reached.update(transaction.owner for transaction in state.transactions.values())
+    reached.update(state.nodes.values())
+    while reached:  # heirs of heirs
+        used |= reached
+        reached = {state.incarnations[id_].heir for id_ in reached if id_ in state.incarnations} - used
     for id_ in sorted(set(state.incarnations) - used):
         if state.incarnations[id_].status in (Status.DEAD, Status.LEFT):
             state.put_incarnation(id_, None)
@@ -117,7 +122,25 @@ def tick(fold: Fold, p: Tick) -> bool:
 
 @rule(Configure)
 def configure(fold: Fold, p: Configure) -> bool:
-    fold.state.put_meta(None, replace(fold.state.meta, rules=p.rules))
+    """A link may go, and then its sessions end, unless a transaction or an advice still needs it."""
+    state = fold.state
+    try:
+        rules = Rules.decode(p.rules)
+        check(rules)
+    except (msgspec.MsgspecError, RulesError) as error:
+        fold.note("rules.refused", by=fold.by, error=type(error).__name__)
+        return False
+    rails = {link.name: link.rail for link in rules.links}
+    gone = [name for name, link in fold.links.items() if rails.get(name) != link.rail]
+    needed = {advice.link for advice in state.advices.values()}
+    for transaction in state.transactions.values():
+        needed.update((transaction.link, transaction.target))
+    if not needed.isdisjoint(gone):
+        fold.note("rules.refused", by=fold.by, error="links that are needed")
+        return False
+    for id_ in sorted(id_ for id_, session in state.sessions.items() if session.link in gone):
+        ended(fold, state.sessions[id_], -1, "link removed")
+    state.put_meta(None, replace(state.meta, rules=p.rules))
     fold.configure()
     fold.applied.pair = True
     fold.note("rules.active", by=fold.by, bytes=len(p.rules))

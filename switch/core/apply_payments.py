@@ -1,30 +1,30 @@
-"""Rules of payments: requests, repeats, answers, timeouts, undeliverable approvals, advices, and outcomes kept for repeats."""
+"""Rules of payments: requests, repeats, answers, timeouts, undeliverable approvals, and outcomes kept for repeats."""
 
 from msgspec.structs import replace
 
 from messages.message import Decision, Kind, Outcome
+from switch.core.apply_advices import fits, queue_advice, record_stan
 from switch.core.fold import Fold, queued, rule
 from switch.core.proposals import (
-    AdviceAnswer,
-    AdviceSend,
     Answer,
     Attach,
     Expire,
     Forget,
+    Frames,
     Refuse,
     Reply,
     Request,
     Timeout,
     Undo,
 )
-from switch.core.records import Advice, Finished, Role, Stage, Transaction, Waiter
+from switch.core.records import Finished, Role, Stage, Transaction, Waiter
 from switch.core.state import outcome_key
 from switch.core.transitions import Event, move
 
 
 @rule(Request)
 def request(fold: Fold, p: Request) -> bool:
-    """Accepted once: its key is new, its match key is free, its target can carry it and has room."""
+    """Accepted once: its key is new, its match key and STAN are free, its target can carry it and has room."""
     state = fold.state
     source, target = fold.taken(p), state.sessions.get(p.target_session)
     key = outcome_key(source.link, p.duplicate_key) if source else b""
@@ -38,7 +38,7 @@ def request(fold: Fold, p: Request) -> bool:
         or (p.target, p.match_key) in state.pending
         or (p.target, p.match_key) in state.advice_keys
         or (p.stan and (p.target, p.stan) in state.stans_busy)
-        or state.waiting.get(p.target, 0) >= fold.links[p.target].inflight_max
+        or not state.has_room(fold.links[p.target])
         or len(state.transactions) >= fold.rules.limits.transactions_max
     ):
         return False
@@ -52,7 +52,8 @@ def request(fold: Fold, p: Request) -> bool:
         Transaction(
             id=number, owner=source.owner, link=source.link, kind=p.kind, duplicate_key=p.duplicate_key,
             digest=p.digest, original=p.original, waiters=(Waiter(p.session, p.header, p.original),), target=p.target,
-            target_session=p.target_session, stan=p.stan, match_key=p.match_key, deadline_ms=meta.clock_ms + p.timeout_ms,
+            target_session=p.target_session, stan=p.stan, match_key=p.match_key,
+            deadline_ms=meta.clock_ms + p.timeout_ms,
         ),
     )  # fmt: skip
     fold.put(replace(source, waiting=source.waiting + 1))
@@ -63,20 +64,24 @@ def request(fold: Fold, p: Request) -> bool:
 
 @rule(Attach)
 def attach(fold: Fold, p: Attach) -> bool:
-    """A repeat of a request in flight waits with it, or is answered at once where the outcome is recorded already."""
+    """A repeat of a request in flight waits with it, or is answered at once where the outcome is recorded already.
+
+    A session waits once for a transaction. Waiters whose session has ended make room.
+    """
     state = fold.state
     session, transaction = fold.taken(p), state.transactions.get(p.transaction)
     if session is None or transaction is None or transaction.link != session.link:
         return False
     if transaction.stage is Stage.ANSWERED:
-        if not p.frame:
+        if not p.frame or p.outcome != transaction.outcome:
             return False
         state.put_transaction(transaction.id, replace(transaction, copies=transaction.copies + 1))
         fold.put(queued(session, p.frame, Role.ANSWER, transaction.id))
         return True
-    if p.frame or len(transaction.waiters) >= fold.rules.limits.waiters_max:
+    waiters = tuple(waiter for waiter in transaction.waiters if waiter.session in state.sessions)
+    if p.frame or len(waiters) >= fold.rules.limits.waiters_max or any(w.session == session.id for w in waiters):
         return False
-    state.put_transaction(transaction.id, replace(transaction, waiters=(*transaction.waiters, p.waiter)))
+    state.put_transaction(transaction.id, replace(transaction, waiters=(*waiters, p.waiter)))
     fold.put(replace(session, waiting=session.waiting + 1))
     return True
 
@@ -111,7 +116,7 @@ def refuse(fold: Fold, p: Refuse) -> bool:
 
 @rule(Answer)
 def answer(fold: Fold, p: Answer) -> bool:
-    """The first decision of a request wins; one frame for each waiter, made from the present waiters."""
+    """The first decision of a request wins; each waiter that is there gets its frame."""
     session, transaction = fold.taken(p), fold.state.transactions.get(p.transaction)
     if (
         session is None
@@ -119,7 +124,7 @@ def answer(fold: Fold, p: Answer) -> bool:
         or transaction.stage is not Stage.SENT
         or transaction.target != session.link
         or transaction.match_key != p.match_key
-        or len(transaction.waiters) != len(p.frames)
+        or not _answers_all(fold, transaction, p.frames)
     ):
         return False
     fold.put(session)
@@ -129,19 +134,17 @@ def answer(fold: Fold, p: Answer) -> bool:
 
 @rule(Timeout)
 def timeout(fold: Fold, p: Timeout) -> bool:
-    """No answer in time. A local answer is the outcome; an interim one (transfers, by profile) only tells the waiters once."""
-    transaction = fold.state.transactions.get(p.transaction)
-    if transaction is None or transaction.stage is not Stage.SENT or len(transaction.waiters) != len(p.frames):
-        return False
-    if transaction.deadline_ms > fold.state.meta.clock_ms + 2 * fold.rules.limits.heartbeat_ms:
+    """No answer in time. A local answer is the outcome; an interim one (of transfers) tells the waiters once."""
+    transaction = _overdue(fold, p.transaction)
+    if transaction is None or not _answers_all(fold, transaction, p.frames) or not fits(fold, transaction.target, p):
         return False
     fold.note("transaction.timeout", transaction=p.transaction, link=transaction.link, target=transaction.target,
               session=transaction.target_session)  # fmt: skip
-    _queue_advice(fold, transaction.target, p)
+    queue_advice(fold, transaction.target, p)
     if p.outcome.decision is Decision.INTERIM and transaction.outcome is None:
         link = fold.links[transaction.target]
-        for waiter, frame in zip(transaction.waiters, p.frames, strict=True):
-            session = fold.state.sessions.get(waiter.session)
+        for id_, frame in p.frames:
+            session = fold.state.sessions.get(id_)
             if session is not None:
                 fold.put(queued(session, frame, Role.NETWORK))
         deadline = fold.state.meta.clock_ms + 10 * link.timeout_ms
@@ -155,8 +158,8 @@ def timeout(fold: Fold, p: Timeout) -> bool:
 @rule(Expire)
 def expire(fold: Fold, p: Expire) -> bool:
     """An advice from a terminal got no answer: nothing is decided, and its sender's repeat is forwarded anew."""
-    transaction = fold.state.transactions.get(p.transaction)
-    if transaction is None or transaction.stage is not Stage.SENT or transaction.kind is Kind.REQUEST:
+    transaction = _overdue(fold, p.transaction)
+    if transaction is None or transaction.kind is Kind.REQUEST:
         return False
     for waiter in transaction.waiters:
         session = fold.state.sessions.get(waiter.session)
@@ -167,30 +170,49 @@ def expire(fold: Fold, p: Expire) -> bool:
     return True
 
 
+def _overdue(fold: Fold, number: int) -> Transaction | None:
+    """The transaction if it has no outcome in its time. Its proposer's clock may be two heartbeats ahead."""
+    transaction = fold.state.transactions.get(number)
+    if transaction is None or transaction.stage is not Stage.SENT:
+        return None
+    latest = fold.state.meta.clock_ms + 2 * fold.rules.limits.heartbeat_ms
+    return transaction if transaction.deadline_ms <= latest else None
+
+
 @rule(Undo)
 def undo(fold: Fold, p: Undo) -> bool:
     """The reversal replaces the recorded approval in the same apply."""
     transaction = fold.state.transactions.get(p.transaction)
-    if transaction is None or transaction.stage is not Stage.UNDELIVERABLE or len(transaction.waiters) != len(p.frames):
+    if transaction is None or transaction.stage is not Stage.UNDELIVERABLE:
         return False
-    _queue_advice(fold, transaction.target, p)
-    fold.note("transaction.undone", transaction=p.transaction, link=transaction.link, target=transaction.target)
+    if not _answers_all(fold, transaction, p.frames) or not fits(fold, transaction.target, p):
+        return False
+    queue_advice(fold, transaction.target, p)
+    fold.note("transaction.undone", transaction=p.transaction, link=transaction.link, target=transaction.target,
+              reversed=bool(p.advice))  # fmt: skip
     _decide(fold, transaction, p.outcome, p.frames)
     return True
 
 
-def _decide(fold: Fold, transaction: Transaction, outcome: Outcome, frames: tuple[bytes, ...]) -> None:
+def _answers_all(fold: Fold, transaction: Transaction, frames: Frames) -> bool:
+    """Whether each waiter that is there has a frame: repeats may have come since the frames were made."""
+    named = [id_ for id_, _ in frames]
+    return all(
+        waiter.session in named or waiter.session not in fold.state.sessions for waiter in transaction.waiters
+    )
+
+
+def _decide(fold: Fold, transaction: Transaction, outcome: Outcome, frames: Frames) -> None:
     """Record the outcome and queue an answer to each waiter whose session is there."""
     copies = 0
-    for waiter, frame in zip(transaction.waiters, frames, strict=True):
+    answers = dict(frames)
+    for waiter in transaction.waiters:
         session = fold.state.sessions.get(waiter.session)
         if session is None:
             continue
-        session = replace(session, waiting=session.waiting - 1)
-        if frame:
-            session = queued(session, frame, Role.ANSWER, transaction.id)
-            copies += 1
-        fold.put(session)
+        frame = answers[waiter.session]
+        copies += bool(frame)
+        fold.put(queued(replace(session, waiting=session.waiting - 1), frame, Role.ANSWER, transaction.id))
     if copies:
         event = Event.QUEUED
     elif _must_undo(fold, transaction, outcome):
@@ -260,59 +282,3 @@ def forget(fold: Fold, p: Forget) -> bool:
     state.put_closed(p.segment, None)
     state.put_meta(None, replace(state.meta, oldest=p.segment + 1))
     return True
-
-
-def record_stan(fold: Fold, link: str, stan: int) -> None:
-    """The highest STAN applied, for each link and node: where an allocation is resumed after a restart."""
-    node = fold.state.incarnations[fold.by].node
-    fold.state.put_stan(f"{link}/{node}", stan)
-
-
-def _queue_advice(fold: Fold, link: str, p: Timeout | Undo) -> None:
-    if not p.advice:
-        return
-    number = fold.state.meta.advice + 1
-    fold.state.put_meta(None, replace(fold.state.meta, advice=number))
-    record_stan(fold, link, p.stan)
-    fold.state.put_advice(number, Advice(number, link, p.advice, p.match_key))
-    fold.note("advice.queued", advice=number, link=link)
-
-
-@rule(AdviceSend)
-def advice_send(fold: Fold, p: AdviceSend) -> bool:
-    """A copy goes out; never two copies outstanding on different sessions."""
-    advice, session = fold.state.advices.get(p.advice), fold.state.sessions.get(p.session)
-    if advice is None or session is None or not session.ready or session.link != advice.link or advice.tries != p.tries:
-        return False
-    deadline = fold.state.meta.clock_ms + fold.links[advice.link].advice_retry_ms
-    fold.state.put_advice(
-        advice.id, replace(advice, session=session.id, deadline_ms=deadline, tries=advice.tries + 1)
-    )
-    fold.put(queued(session, p.frame, Role.ADVICE, advice.id))
-    return True
-
-
-@rule(AdviceAnswer)
-def advice_answer(fold: Fold, p: AdviceAnswer) -> bool:
-    session, advice = fold.taken(p), fold.state.advices.get(p.advice)
-    if session is None or advice is None or advice.link != session.link:
-        return False
-    fold.put(session)
-    fold.state.put_advice(advice.id, None)
-    fold.note("advice.acknowledged", advice=advice.id, link=advice.link)
-    return True
-
-
-def advice_delivered(fold: Fold, number: int) -> None:
-    """The remote kernel has a whole copy: enough for an advice that no answer follows."""
-    advice = fold.state.advices.get(number)
-    if advice is not None and not advice.match_key:
-        fold.state.put_advice(number, None)
-        fold.note("advice.acknowledged", advice=number, link=advice.link)
-
-
-def advice_unsent(fold: Fold, number: int, session: str) -> None:
-    """The session that carried a copy ended: another may carry the next one."""
-    advice = fold.state.advices.get(number)
-    if advice is not None and advice.session == session:
-        fold.state.put_advice(number, replace(advice, session="", deadline_ms=0))

@@ -1,9 +1,10 @@
-"""Rules of sessions: opening, connecting, acknowledged output, ending, network management, input that changes nothing else."""
+"""Rules of sessions: opening, connecting, acknowledged output, ending, network management, input of no other effect."""
 
 from msgspec.structs import replace
 
 from messages.message import NetworkFunction
-from switch.core import apply_payments as payments
+from switch.core.apply_advices import advice_delivered, advice_unsent, record_stan
+from switch.core.apply_payments import copy_settled
 from switch.core.fold import Fold, queued, rule
 from switch.core.proposals import (
     Absorb,
@@ -26,7 +27,7 @@ def open_(fold: Fold, p: Open) -> bool:
     if p.session in state.sessions:
         return False
     fold.applied.touched[p.session] = None  # refused, both holders close it
-    if link is None:
+    if link is None or state.acting(fold.by) != fold.by:
         return False
     if p.slot >= 0:
         if p.slot >= link.connections or (p.link, p.slot) in state.slots:
@@ -73,9 +74,9 @@ def _acknowledge(fold: Fold, session: Session, offset: int) -> Session:
             break
         rest += 1
         if out.role is Role.ANSWER:
-            payments.copy_settled(fold, out.ref, delivered=True)
+            copy_settled(fold, out.ref, delivered=True)
         elif out.role is Role.ADVICE:
-            payments.advice_delivered(fold, out.ref)
+            advice_delivered(fold, out.ref)
     session = replace(session, acked=offset, outbox=session.outbox[rest:])
     fold.put(session)
     return session
@@ -91,7 +92,7 @@ def end(fold: Fold, p: End) -> bool:
 
 
 def ended(fold: Fold, session: Session, offset: int, reason: str) -> None:
-    """The session is over with this final counter (-1: no socket was left to ask); that resolves every frame in its outbox.
+    """The session is over with this final counter (-1: no socket was left to ask); that resolves its whole outbox.
 
     An answer of which a byte was acknowledged, or may have been, was possibly delivered: the terminal decides, by its
     repeat or its reversal.
@@ -102,9 +103,9 @@ def ended(fold: Fold, session: Session, offset: int, reason: str) -> None:
     fold.applied.touched[session.id] = None
     for out in session.outbox:
         if out.role is Role.ANSWER:
-            payments.copy_settled(fold, out.ref, delivered=offset < 0 or out.offset < session.acked)
+            copy_settled(fold, out.ref, delivered=offset < 0 or out.offset < session.acked)
         elif out.role is Role.ADVICE:
-            payments.advice_unsent(fold, out.ref, session.id)
+            advice_unsent(fold, out.ref, session.id)
     fold.note("session.ended", session=session.id, link=session.link, remote=session.remote, reason=reason,
               input=session.applied, output=session.output, acked=session.acked)  # fmt: skip
 
@@ -122,7 +123,7 @@ def absorb(fold: Fold, p: Absorb) -> bool:
 
 @rule(Piece)
 def piece(fold: Fold, p: Piece) -> bool:
-    """Bytes of a frame that is not whole move from the kernel's queue into the state, up to the link's largest frame."""
+    """Bytes of a frame that is not whole move from the kernel's queue into the state, as far as a frame may be long."""
     before = fold.state.sessions.get(p.session)
     session = fold.taken(p)
     if session is None or before is None:
@@ -136,11 +137,28 @@ def piece(fold: Fold, p: Piece) -> bool:
 
 @rule(NetworkRequest)
 def network_request(fold: Fold, p: NetworkRequest) -> bool:
+    """A peer that signs off gets no requests until it signs on; a session that we opened is opened anew in a while."""
     session = fold.taken(p)
     if session is None:
         return False
+    wait = session.network
+    if p.function is NetworkFunction.SIGN_OFF:
+        session = replace(session, ready=False, network=None if session.accepted else _pause(fold, session, p.function))
+        fold.note("link.signed_off", session=session.id, link=session.link)
+    elif p.function is NetworkFunction.SIGN_ON and (session.accepted or _paused(wait)):
+        session = replace(session, ready=True, network=None)
     fold.put(queued(session, p.frame, Role.NETWORK))
     return True
+
+
+def _pause(fold: Fold, session: Session, function: NetworkFunction) -> NetworkWait:
+    """Waits for no answer: at its end the session ends, and connecting anew has its own back-off."""
+    deadline = fold.state.meta.clock_ms + fold.links[session.link].network_timeout_ms
+    return NetworkWait(function, b"", deadline)
+
+
+def _paused(wait: NetworkWait | None) -> bool:
+    return wait is not None and not wait.match_key
 
 
 @rule(NetworkSend)
@@ -150,7 +168,7 @@ def network_send(fold: Fold, p: NetworkSend) -> bool:
     if session is None or not session.connected or session.network or fold.state.acting(session.owner) != fold.by:
         return False
     link = fold.links[session.link]
-    payments.record_stan(fold, session.link, p.stan)
+    record_stan(fold, session.link, p.stan)
     wait = NetworkWait(p.function, p.match_key, fold.state.meta.clock_ms + link.network_timeout_ms)
     fold.put(queued(replace(session, network=wait), p.frame, Role.NETWORK))
     return True
@@ -162,9 +180,13 @@ def network_answer(fold: Fold, p: NetworkAnswer) -> bool:
     if session is None or session.network is None or session.network.match_key != p.match_key:
         return False
     function = session.network.function
-    ready = session.ready
-    if function is NetworkFunction.SIGN_ON:
-        ready = p.approved
-        fold.note("link.signed_on" if p.approved else "link.sign_on_refused", session=session.id, link=session.link)
-    fold.put(replace(session, network=None, ready=ready))
+    if function is not NetworkFunction.SIGN_ON:
+        session = replace(session, network=None)
+    elif p.approved:
+        session = replace(session, network=None, ready=True)
+        fold.note("link.signed_on", session=session.id, link=session.link)
+    else:
+        session = replace(session, network=_pause(fold, session, function), ready=False)
+        fold.note("link.sign_on_refused", session=session.id, link=session.link)
+    fold.put(session)
     return True

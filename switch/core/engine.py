@@ -5,14 +5,16 @@
     tend(now)             the proposals that the state itself is due: timeouts, sign-on, advices, forgetting
     heartbeat(now)        the proposal by which log time passes
 
-`now` is the caller's monotonic clock in milliseconds; `utc` is wall-clock time in seconds, for the messages that carry one.
+`now` is the caller's monotonic clock in milliseconds; `utc` is wall-clock time in seconds, for messages that carry one.
 """
 
 import heapq
 from collections.abc import Iterator
 
 from messages.framing import Frame
-from switch.core import apply_pair, apply_payments, apply_sessions  # noqa: F401: they enter their rules into the table
+
+# these enter their rules into the table of fold.py
+from switch.core import apply_advices, apply_pair, apply_payments, apply_sessions  # noqa: F401
 from switch.core.fold import Applied, Fold, Note
 from switch.core.offer import Offers
 from switch.core.proposals import Absorb, Input, Tick, decode_entry
@@ -37,7 +39,7 @@ class Engine:
         self._fold = Fold(self.state)
         self._offers: Offers | None = None
         self._tending: Tending | None = None
-        self._deadlines: list[tuple[int, int]] = []  # (log time, transaction)
+        self._deadlines: list[tuple[int, int]] = []  # (log time, transaction), of those not proposed to time out yet
         self._clock_at = 0.0  # our clock when log time last passed
         self._hashes: dict[int, str] = {}
 
@@ -48,10 +50,6 @@ class Engine:
         self.state = state
         self._fold = Fold(state)
         self._fold.configure()
-        self._deadlines = [
-            (item.deadline_ms, item.id) for item in state.transactions.values() if item.stage is Stage.SENT
-        ]
-        heapq.heapify(self._deadlines)
         self._clock_at = now
         self._hashes.clear()
         self._rewire()
@@ -64,9 +62,16 @@ class Engine:
     def _rewire(self) -> None:
         self._fold.configure()
         rules = self._fold.rules
-        self.wires = wires(rules)
+        self.wires = wires(rules, self.wires)
         self._offers = Offers(self.state, self.wires, rules, self.node, self.incarnation)
         self._tending = Tending(self.state, self.wires, rules, self.node, self.incarnation)
+        self._wind()
+
+    def _wind(self) -> None:
+        """Set the timers of all transactions: who acts for them may have changed."""
+        items = self.state.transactions.values()
+        self._deadlines = [(item.deadline_ms, item.id) for item in items if item.stage is Stage.SENT]
+        heapq.heapify(self._deadlines)
 
     def apply(self, by: str, index: int, body: bytes, now: float) -> Applied:
         """Fold one entry in. Raises EntryError or ApplyError: then the pair must stop."""
@@ -74,11 +79,13 @@ class Engine:
         applied = self._fold.apply(by, index, len(body), decode_entry(body))
         state = self.state
         for number in applied.transactions:
-            heapq.heappush(self._deadlines, (state.transactions[number].deadline_ms, number))
+            self._set_timer(number)
         if state.meta.clock_index != before.clock_index:
             self._clock_at = now
         if state.meta.rules is not before.rules and state.meta.rules != before.rules:
             self._rewire()
+        elif applied.pair:
+            self._wind()
         if applied.ticks:
             self._compare(by, index, applied)
         return applied
@@ -114,7 +121,7 @@ class Engine:
         return Absorb(session.id, start, end, "ignored")
 
     def clock(self, now: float) -> int:
-        """Log time, estimated beyond the last heartbeat by two heartbeats at the most: without the log, timers stand still."""
+        """Log time, estimated beyond the last heartbeat, by two at the most: without the log, timers stand still."""
         passed = min(now - self._clock_at, 2.0 * self._fold.rules.limits.heartbeat_ms)
         return self.state.meta.clock_ms + int(max(passed, 0.0))
 
@@ -125,31 +132,32 @@ class Engine:
 
     def tend(self, now: float, utc: float) -> Iterator[Due]:
         """What is due now: (subject, proposal). A subject is not due again until `resolved`."""
-        if self._tending is None:
+        if self._tending is None or not self.incarnation:
             return
         clock = self.clock(now)
         yield from self._tending.all(self._expired(clock), clock, utc)
 
     def _expired(self, clock: int) -> Iterator[int]:
-        put_back: list[tuple[int, int]] = []
+        """Transactions whose timer has run out, each once: a refused proposal sets it again, and so does a new heir."""
         while self._deadlines and self._deadlines[0][0] <= clock:
             deadline, number = heapq.heappop(self._deadlines)
             transaction = self.state.transactions.get(number)
-            if transaction is None or transaction.stage is not Stage.SENT or transaction.deadline_ms != deadline:
-                continue
-            put_back.append((deadline, number))
-            yield number
-        for item in put_back:
-            heapq.heappush(self._deadlines, item)
+            if transaction is not None and transaction.stage is Stage.SENT and transaction.deadline_ms == deadline:
+                yield number
 
-    def next_deadline(self) -> int | None:
-        """Log time of the earliest transaction timer."""
-        return self._deadlines[0][0] if self._deadlines else None
+    def _set_timer(self, number: int) -> None:
+        transaction = self.state.transactions.get(number)
+        if transaction is not None and transaction.stage is Stage.SENT:
+            heapq.heappush(self._deadlines, (transaction.deadline_ms, number))
 
     def resolved(self, subject: Subject) -> None:
         """The proposal for this subject was applied, refused or dropped."""
-        if self._tending is not None:
-            self._tending.outstanding.discard(subject)
+        if self._tending is None:
+            return
+        self._tending.outstanding.discard(subject)
+        kind, number = subject
+        if kind == "transaction" and isinstance(number, int):
+            self._set_timer(number)
 
     @property
     def rules(self) -> Rules:

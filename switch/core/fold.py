@@ -1,8 +1,8 @@
 """Folds entries into the state: dispatches each proposal to its rule, stages what it writes, commits or undoes it.
 
-The rules themselves stand in apply_pair.py (incarnations, heartbeats, configuration), apply_sessions.py (sessions and their
-streams) and apply_payments.py (requests, answers, advices, outcomes). A rule first checks everything, then writes; it
-returns whether the proposal holds. One that no longer holds changes nothing.
+The rules themselves stand in apply_pair.py (incarnations, heartbeats, configuration), apply_sessions.py (sessions and
+their streams), apply_payments.py (requests, answers, outcomes) and apply_advices.py. A rule first checks everything,
+then writes; it returns whether the proposal holds. One that no longer holds changes nothing.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from switch.core.state import State
 
 
 class ApplyError(Exception):
-    """An entry that cannot be applied: the pair stops rather than diverge. Names index, position and proposal, no data."""
+    """An entry that cannot be applied: the pair stops rather than diverge. Names index, position, proposal; no data."""
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -70,12 +70,16 @@ class Fold:
         state = self.state
         for position, proposal in enumerate(proposals):
             try:
-                applied.accepted.append(RULES[type(proposal)](self, proposal))
+                holds = RULES[type(proposal)](self, proposal)
             except Exception as error:
                 state.roll_back()
                 text = f"entry {index} of {by}, proposal {position} ({proposal!r}): {type(error).__name__}"
                 raise ApplyError(text) from error
-            state.commit()
+            applied.accepted.append(holds)
+            if holds:
+                state.commit()
+            else:
+                state.roll_back()
         meta = state.meta
         state.put_meta(None, msgspec.structs.replace(meta, log_bytes=meta.log_bytes + size_bytes))
         state.commit()

@@ -43,7 +43,7 @@ class Offers:
         self._state = state
         self._wires = wires
         self._routing = Routing(rules)
-        self._transactions_max = rules.limits.transactions_max
+        self._limits = rules.limits
         self._node = node
         self._incarnation = incarnation
         self._turn = 0
@@ -96,11 +96,12 @@ class Offers:
         if to.stage is Stage.ANSWERED and to.outcome is not None:
             wire = self._wires[place.link.name]
             frame = wire.answer(header, wire.codec.answer(original, to.outcome))
-            return Attach(*place.span, to.id, waiter, frame)
-        if any(held.session == place.session.id for held in to.waiters):
-            # its answer comes on this session already; a second one would be one too many
+            return Attach(*place.span, to.id, waiter, to.outcome, frame)
+        waiting = [held.session for held in to.waiters if held.session in self._state.sessions]
+        if place.session.id in waiting or len(waiting) >= self._limits.waiters_max:
+            # its answer comes on this session already, or on as many others as may wait
             return Absorb(*place.span, "repeat of a request in flight")
-        return Attach(*place.span, to.id, waiter, b"")
+        return Attach(*place.span, to.id, waiter, None, b"")
 
     def _forward(self, place: Place, header: bytes, message: Message, original: bytes, age_ms: int) -> Input:
         state, source = self._state, self._wires[place.link.name]
@@ -111,10 +112,7 @@ class Offers:
             if age_ms >= link.timeout_ms:
                 reason = Reason.TOO_OLD
                 break
-            if (
-                state.waiting.get(target, 0) >= link.inflight_max
-                or len(state.transactions) >= self._transactions_max
-            ):
+            if not state.has_room(link) or len(state.transactions) >= self._limits.transactions_max:
                 reason = Reason.OVERLOAD
                 continue
             session = self._pick(target)
@@ -122,20 +120,19 @@ class Offers:
                 reason = Reason.LINK_DOWN
                 continue
             stan = wire.stan(state, self._node)
-            if stan is None:
-                reason = Reason.OVERLOAD
-                continue
             try:
                 outbound = wire.codec.forward(message, stan, source.codec)
+                forward = wire.frame(outbound.payload)
             except MessageError:
                 reason = Reason.FORMAT
                 continue
-            if (target, outbound.match_key) in state.pending:
+            found = (target, outbound.match_key)
+            if found in state.pending or found in state.advice_keys:
                 reason = Reason.DUPLICATE
                 continue
             return Request(
                 *place.span, message.kind, message.duplicate_key, message.digest, header, original, target, session,
-                stan, outbound.match_key, wire.frame(outbound.payload), link.timeout_ms - age_ms,
+                stan, outbound.match_key, forward, link.timeout_ms - age_ms,
             )  # fmt: skip
         return self._refuse(place, header, message, original, reason)
 
@@ -181,12 +178,16 @@ class Offers:
             return Absorb(*place.span, "interim status")
         transaction = state.transactions[number]
         wire = self._wires[transaction.link]
-        frames = []
-        for waiter in transaction.waiters:
-            here = waiter.session in state.sessions
-            payload = wire.codec.answer(waiter.original, message.outcome) if here else b""
-            frames.append(wire.answer(waiter.header, payload) if here else b"")
-        return Answer(*place.span, number, message.match_key, message.outcome, tuple(frames))
+        try:
+            frames = tuple(
+                (waiter.session, wire.answer(waiter.header, wire.codec.answer(waiter.original, message.outcome)))
+                for waiter in transaction.waiters
+                if waiter.session in state.sessions
+            )
+        except MessageError:
+            # no fault of this session; at its timeout the request is refused, and undone at the target
+            return Absorb(*place.span, "answer that its source's dialect cannot hold")
+        return Answer(*place.span, number, message.match_key, message.outcome, frames)
 
     def _network_answer(self, place: Place, message: Message) -> Input:
         wait = place.session.network

@@ -14,6 +14,7 @@ from messages.message import Kind, NetworkFunction, Outcome
 from switch.core.records import Waiter
 
 VERSION = 1  # of entries; a joiner that cannot apply the active version leaves
+Frames = tuple[tuple[str, bytes], ...]  # (session, answer)
 
 
 class Proposal(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -51,10 +52,11 @@ class Request(Input, frozen=True, tag="request"):
 
 
 class Attach(Input, frozen=True, tag="attach"):
-    """A repeat of a request in flight. `frame` is its answer when the outcome is recorded already, else b""."""
+    """A repeat of a request in flight: it waits, or is answered by `frame` where this `outcome` is recorded already."""
 
     transaction: int
     waiter: Waiter
+    outcome: Outcome | None
     frame: bytes
 
 
@@ -76,12 +78,12 @@ class Refuse(Input, frozen=True, tag="refuse"):
 
 
 class Answer(Input, frozen=True, tag="answer"):
-    """The decision of a request in flight, with the answer to each of its waiters in their order (b"": session gone)."""
+    """The decision of a request in flight, with the answer to each of its waiters that is there."""
 
     transaction: int
     match_key: bytes
     outcome: Outcome
-    frames: tuple[bytes, ...]
+    frames: Frames
 
 
 class AdviceAnswer(Input, frozen=True, tag="acknowledge"):
@@ -123,7 +125,7 @@ class Piece(Input, frozen=True, tag="piece"):
 class Open(Proposal, frozen=True, tag="open"):
     """A session exists: accepted, or about to connect in a slot of an outbound link.
 
-    `owner`: the incarnation that is to have it, when that is not the appender: the peer, which holds its socket already.
+    `owner`: the incarnation that is to have it, when not the appender: the peer, which holds its socket already.
     """
 
     session: str
@@ -141,7 +143,7 @@ class Connected(Proposal, frozen=True, tag="connected"):
 
 
 class End(Proposal, frozen=True, tag="end"):
-    """A session is over. `acked`: output the remote kernel acknowledged, from the socket; -1 where no socket was left to ask."""
+    """A session is over. `acked`: output that the remote kernel has, or may yet get; -1: no socket was left to ask."""
 
     session: str
     acked: int
@@ -158,11 +160,11 @@ class Acked(Proposal, frozen=True, tag="acked"):
 
 
 class Timeout(Proposal, frozen=True, tag="timeout"):
-    """A request got no answer in time: local answers to its waiters and, where the rail has one, the advice that undoes it."""
+    """A request got no answer in time: local answers to its waiters and the advice, if any, that undoes it."""
 
     transaction: int
     outcome: Outcome
-    frames: tuple[bytes, ...]
+    frames: Frames
     advice: bytes
     match_key: bytes
     stan: int
@@ -179,7 +181,7 @@ class Undo(Proposal, frozen=True, tag="undo"):
 
     transaction: int
     outcome: Outcome
-    frames: tuple[bytes, ...]
+    frames: Frames
     advice: bytes
     match_key: bytes
     stan: int
@@ -232,7 +234,7 @@ class Leave(Proposal, frozen=True, tag="leave"):
 
 
 class Heir(Proposal, frozen=True, tag="heir"):
-    """Who saw the process of `dead` end acts for it, and holds the sockets of these sessions; its other sessions end."""
+    """Who saw the process of `dead` end acts for it, and holds the sockets of these sessions; its others end."""
 
     dead: str
     held: tuple[str, ...]
@@ -265,7 +267,7 @@ class Snapshot(Proposal, frozen=True, tag="snapshot"):
     index: int
 
 
-AnyProposal = Union[  # noqa: UP007: msgspec wants one flat union
+AnyProposal = Union[  # noqa: UP007 - msgspec wants one flat union
     Request, Attach, Reply, Refuse, Answer, AdviceAnswer, NetworkRequest, NetworkAnswer, Absorb, Piece,
     Open, Connected, End, Acked,
     Timeout, Expire, Undo, NetworkSend, AdviceSend, Forget,

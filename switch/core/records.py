@@ -1,6 +1,6 @@
 """The items of the state: frozen records that `apply` replaces, never changes.
 
-All are array-like msgpack in snapshots and hashes. `gc=False`: none is part of a reference cycle, and a node holds many.
+All are array-like msgpack in snapshots and hashes. `gc=False`: none is part of a reference cycle, and there are many.
 Times are log time (`Meta.clock_ms`): milliseconds that have passed in the log, not any machine's clock.
 """
 
@@ -68,7 +68,7 @@ class Out(Record, frozen=True):
 
 
 class NetworkWait(Record, frozen=True):
-    """A network management request of ours that waits for its answer."""
+    """A network management request of ours that waits for its answer. Without a key: the session is signed off."""
 
     function: NetworkFunction
     match_key: bytes
@@ -155,6 +155,7 @@ class Advice(Record, frozen=True):
     link: str
     payload: bytes
     match_key: bytes  # b"": needs no answer, delivered when acknowledged by the remote kernel
+    stan: int = 0
     session: str = ""  # where a copy is outstanding
     deadline_ms: int = 0
     tries: int = 0

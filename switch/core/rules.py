@@ -43,8 +43,8 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     timeout_ms: int = 15_000  # a request to this link is answered within this, or locally
     advice_retry_ms: int = 10_000
     advice_window: int = 4  # advices outstanding at once
-    advice_tries_max: int = 20
-    lane_max: int = 10_000  # advices kept for this link
+    advice_tries_max: int = 20  # from then on an advice is tried a tenth as often, and no longer counts in the window
+    lane_max: int = 10_000  # advices kept for this link; with more of them it gets no new requests
     echo_interval_ms: int = 30_000  # silence after which an echo is sent; 0: never
     network_timeout_ms: int = 10_000  # for sign-on and echo
     inflight_max: int = 10_000  # requests of this link that wait for their answer
@@ -58,8 +58,12 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     reconnect_max_ms: int = 5_000
     unparseable: Literal["close", "ignore"] = "close"
     keepalive: Literal["absorb", "echo"] = "absorb"  # what a zero-length frame gets
-    undeliverable: Literal["reverse", "keep", ""] = ""  # an approval that reached nobody; default: cards reverse, transfers keep
+    undeliverable: Literal["reverse", "keep", ""] = ""  # an approval that reached nobody: cards reverse, transfers keep
     tcp: Tcp = Tcp()
+
+    @property
+    def rail(self) -> str:
+        return "iso8583" if self.iso8583 is not None else "iso20022"
 
     @property
     def outbound(self) -> bool:
@@ -72,7 +76,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which requests go where. Every condition given must hold; the longest BIN or BIC wins, then the order in the file."""
+    """Which requests go where. Every condition given must hold; the longest BIN or BIC wins, then the file's order."""
 
     name: str
     source: list[str] = []
@@ -94,7 +98,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     segment_outcomes: int = 2_000  # outcomes in one immutable segment of the snapshot
     waiters_max: int = 4  # sessions that wait for one answer: the request and its repeats
     transactions_max: int = 50_000  # in flight over all links
-    obligations_max: int = 50_000
     heartbeat_ms: int = 250
     snapshot_entries: int = 4_000  # entries between two snapshots
     snapshot_log_bytes: int = 16_777_216  # or bytes of log
@@ -140,7 +143,7 @@ def check(rules: Rules) -> None:
             host, _, port = address.rpartition(":")
             if not host or not port.isdigit():
                 raise RulesError(f"{where}: {address!r} is not host:port")
-    rails = {link.name: "iso8583" if link.iso8583 else "iso20022" for link in rules.links}
+    rails = {link.name: link.rail for link in rules.links}
     for route in rules.routes:
         where = f"route {route.name!r}"
         if not route.targets:

@@ -1,7 +1,7 @@
 """The state as bytes: a view taken in an instant, encoded in slices; and back.
 
-Chunks are msgpack lists of [table, key, item], the first one begins with the header [index, hash]. Closed segments of outcomes never
-change and are written once: they are encoded apart, by their number.
+Chunks are msgpack lists of [table, key, item], the first one begins with the header [index, hash]. Closed segments of
+outcomes never change and are written once: they are encoded apart, by their number.
 """
 
 from collections.abc import Callable, Iterator
@@ -47,7 +47,7 @@ def segment_name(number: int) -> str:
 
 
 class View:
-    """The state at one index, unaffected by what is applied later: items are immutable, so shallow copies are enough."""
+    """The state at one index, whatever is applied later: items are immutable, so shallow copies are enough."""
 
     def __init__(self, state: State) -> None:
         self.index = state.index

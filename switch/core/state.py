@@ -1,7 +1,7 @@
 """The replicated state: items by key, indexes derived from them, staging with undo, and the hash.
 
-Only `apply` writes, through the `put_*` methods: each replaces one item, keeps the derived indexes in step, and notes how to
-undo it until `commit`. Nothing here depends on the order in which a dictionary came to be.
+Only `apply` writes, through the `put_*` methods: each replaces one item, keeps the derived indexes in step, and notes
+how to undo it until `commit`. Nothing here depends on the order in which a dictionary came to be.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from switch.core.records import Advice, Finished, Incarnation, Meta, Session, Stage, Status, Transaction
+from switch.core.rules import Link
 
 _encode = msgspec.msgpack.Encoder().encode
 _MASK = (1 << 64) - 1
@@ -32,12 +33,12 @@ class State:
         self.transactions: dict[int, Transaction] = {}
         self.advices: dict[int, Advice] = {}
         self.outcomes: dict[bytes, Finished] = {}
-        self.stans: dict[str, int] = {}  # "link/node": highest applied
+        self.stans: dict[str, int] = {}  # "link/node": last applied
         self.closed: dict[int, int] = {}  # segment: log time at which it was closed
         # derived
         self.pending: dict[tuple[str, bytes], int] = {}  # (target, match key): transaction without outcome
         self.in_flight: dict[bytes, int] = {}  # outcome key: transaction
-        self.stans_busy: set[tuple[str, int]] = set()
+        self.stans_busy: set[tuple[str, int]] = set()  # (link, STAN) of requests without outcome, and of advices
         self.waiting: dict[str, int] = {}  # target: transactions without outcome
         self.undeliverable: dict[int, None] = {}
         self.links: dict[str, dict[str, None]] = {}  # link: its sessions
@@ -98,10 +99,9 @@ class State:
             assert item is not None
             if now:
                 self.pending[item.target, item.match_key] = key
-                self.stans_busy.add((item.target, item.stan))
             else:
                 self.pending.pop((item.target, item.match_key), None)
-                self.stans_busy.discard((item.target, item.stan))
+            self._busy(item.target, item.stan, busy=now)
             self.waiting[item.target] = self.waiting.get(item.target, 0) + (1 if now else -1)
         if new is not None and new.stage is Stage.UNDELIVERABLE:
             self.undeliverable[key] = None
@@ -114,11 +114,19 @@ class State:
         _set(self.advices, key, new)
         if old is None and new is not None:
             self.lanes.setdefault(new.link, {})[key] = None
+            self._busy(new.link, new.stan, busy=True)
             if new.match_key:
                 self.advice_keys[new.link, new.match_key] = key
         elif new is None and old is not None:
             self.lanes[old.link].pop(key, None)
+            self._busy(old.link, old.stan, busy=False)
             self.advice_keys.pop((old.link, old.match_key), None)
+
+    def _busy(self, link: str, stan: int, *, busy: bool) -> None:
+        if busy and stan:
+            self.stans_busy.add((link, stan))
+        else:
+            self.stans_busy.discard((link, stan))
 
     def put_outcome(self, key: bytes, new: Finished | None) -> None:
         old = self.outcomes.get(key)
@@ -170,6 +178,12 @@ class State:
                 break
             seen = self.incarnations.get(seen.heir)
         return self.lead()
+
+    def has_room(self, link: Link) -> bool:
+        """Whether a request more may be forwarded to the link: each may become an advice that its lane has to keep."""
+        return (
+            self.waiting.get(link.name, 0) < link.inflight_max and len(self.lanes.get(link.name, ())) < link.lane_max
+        )
 
     def live(self) -> list[str]:
         """The live incarnations, by node."""

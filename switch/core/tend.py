@@ -5,9 +5,9 @@ Each thing has one incarnation that acts for it, by log order; the others leave 
 
 from collections.abc import Iterable, Iterator
 
-from messages.message import Decision, Kind, NetworkFunction, Outbound, Outcome, Reason
-from switch.core.proposals import AdviceSend, Proposal, End, Expire, Forget, NetworkSend, Timeout, Undo
-from switch.core.records import Advice, Session, Transaction
+from messages.message import Decision, Kind, MessageError, NetworkFunction, Outbound, Outcome, Reason
+from switch.core.proposals import AdviceSend, End, Expire, Forget, Frames, NetworkSend, Proposal, Timeout, Undo
+from switch.core.records import Advice, Session, Transaction, Waiter
 from switch.core.rules import Rules
 from switch.core.state import State
 from switch.core.wires import Wire
@@ -18,7 +18,7 @@ NOTHING = Outbound(b"", b"")
 
 
 class Tending:
-    """Makes the proposals an incarnation owes. `outstanding` holds the subjects already proposed and not yet resolved."""
+    """Makes the proposals an incarnation owes. `outstanding`: the subjects already proposed and not yet resolved."""
 
     def __init__(self, state: State, wires: dict[str, Wire], rules: Rules, node: str, incarnation: str) -> None:
         self._state = state
@@ -42,7 +42,7 @@ class Tending:
             subject = ("transaction", number)
             if subject not in self.outstanding and state.acting(transaction.owner) == self._incarnation:
                 yield subject, self._timeout(transaction, utc)
-        for number in state.undeliverable:
+        for number in list(state.undeliverable):
             transaction = state.transactions[number]
             subject = ("transaction", number)
             if subject not in self.outstanding and state.acting(transaction.owner) == self._incarnation:
@@ -69,18 +69,30 @@ class Tending:
         frames = self._frames(transaction, outcome)
         return Undo(transaction.id, outcome, frames, reversal.payload, reversal.match_key, stan)
 
-    def _frames(self, transaction: Transaction, outcome: Outcome) -> tuple[bytes, ...]:
-        wire, sessions = self._wires[transaction.link], self._state.sessions
+    def _frames(self, transaction: Transaction, outcome: Outcome) -> Frames:
+        sessions, link = self._state.sessions, transaction.link
         return tuple(
-            wire.answer(waiter.header, wire.codec.answer(waiter.original, outcome)) if waiter.session in sessions else b""
+            (waiter.session, self._frame(link, waiter, outcome))
             for waiter in transaction.waiters
+            if waiter.session in sessions
         )
 
+    def _frame(self, link: str, waiter: Waiter, outcome: Outcome) -> bytes:
+        """The waiter's answer; b"" where its dialect cannot hold one, since what is due must not fail."""
+        wire = self._wires[link]
+        try:
+            return wire.answer(waiter.header, wire.codec.answer(waiter.original, outcome))
+        except MessageError:
+            return b""
+
     def _reversal(self, transaction: Transaction, utc: float) -> tuple[int, Outbound]:
-        """The advice that undoes the request at its target, under a STAN of its own; an empty one where there is none."""
+        """The advice that undoes the request at its target, under its own STAN; an empty one where there is none."""
         wire = self._wires[transaction.target]
-        stan = wire.stan(self._state, self._node) or 0
-        reversal = wire.codec.reversal(transaction.original, transaction.stan, stan, utc)
+        stan = wire.stan(self._state, self._node)
+        try:
+            reversal = wire.codec.reversal(transaction.original, transaction.stan, stan, utc)
+        except MessageError:
+            reversal = None
         return stan, reversal or NOTHING
 
     # --- network management
@@ -103,7 +115,8 @@ class Tending:
         if session.network is not None:
             if clock < session.network.deadline_ms:
                 return None
-            return End(session.id, session.acked, f"no answer to {session.network.function.name.lower()}")
+            what = "no answer to" if session.network.match_key else "not served after"
+            return End(session.id, -1, f"{what} {session.network.function.name.lower()}")
         if not session.ready:
             return self._network_send(session, NetworkFunction.SIGN_ON, utc)
         if link.echo_interval_ms and clock - session.heard_ms >= link.echo_interval_ms:
@@ -112,7 +125,7 @@ class Tending:
 
     def _network_send(self, session: Session, function: NetworkFunction, utc: float) -> NetworkSend | None:
         wire = self._wires[session.link]
-        stan = wire.stan(self._state, self._node) or 0
+        stan = wire.stan(self._state, self._node)
         outbound = wire.codec.network_request(function, stan, utc)
         if outbound is None:
             return None
@@ -132,10 +145,8 @@ class Tending:
                     break
                 waits = advice.session and clock < advice.deadline_ms
                 if waits or subject in self.outstanding:
-                    outstanding += 1
+                    outstanding += advice.tries <= link.advice_tries_max
                     continue
-                if advice.tries >= link.advice_tries_max:
-                    continue  # for an operator; the lane goes on
                 session = self._advice_session(name)
                 if session is None:
                     break

@@ -1,4 +1,4 @@
-"""What an engine knows of each link's bytes: its codec, its framer, its STANs. Built from the rules; not part of the state."""
+"""What an engine knows of each link's bytes: codec, framer, STANs. Built from the rules; not part of the state."""
 
 from messages.framing import Framer
 from messages.iso8583.codec import Iso8583Codec
@@ -22,7 +22,14 @@ class Wire:
             raise RulesError(f"link {link.name!r}: give either an [iso8583] or an [iso20022] table")
         value = bytes.fromhex(link.header_value) if link.header_value else None
         self.framer = Framer.of(link.framing, header=link.header, maximum=link.frame_max_bytes, header_default=value)
-        self._stan = 0
+        self._stan = 0  # last given
+        if self.codec.stan_digits and 2 * link.inflight_max + link.lane_max >= 10**self.codec.stan_digits // 2:
+            raise RulesError(f"link {link.name!r}: inflight_max and lane_max leave too few STANs")
+
+    def resume(self, before: "Wire") -> None:
+        """STANs go on where this wire's predecessor stopped, since what it gave may not be applied yet."""
+        if self.codec.stan_digits == before.codec.stan_digits:
+            self._stan = before._stan
 
     def frame(self, payload: bytes) -> bytes:
         """A request of ours, framed."""
@@ -32,11 +39,10 @@ class Wire:
         """An answer, framed, under the header of its request."""
         return self.framer.frame(payload, self.framer.answer_header(header))
 
-    def stan(self, state: State, node: str) -> int | None:
-        """A STAN that is not pending: even ones for node a, odd ones for node b, after the highest applied.
+    def stan(self, state: State, node: str) -> int:
+        """A STAN that is not pending, after the last applied: even ones for node a, odd ones for b. 0: a rail without.
 
-        0 where the rail has none; None when all are pending. Restart and takeover are safe: what a dead incarnation had
-        allocated but not applied is fenced and never will be.
+        Restart and takeover are safe: what a dead incarnation had given but not applied is fenced and never will be.
         """
         digits = self.codec.stan_digits
         if not digits:
@@ -44,7 +50,7 @@ class Wire:
         name, size = self.link.name, 10**digits
         parity = 0 if node == "a" else 1
         last = self._stan or state.stans.get(f"{name}/{node}", 0)
-        for _ in range(self.link.inflight_max + 1):
+        for _ in range(size // 2):
             last = (last + 1) % size
             last += (last + parity) % 2
             if last == 0 or last >= size:
@@ -52,15 +58,20 @@ class Wire:
             if (name, last) not in state.stans_busy:
                 self._stan = last
                 return last
-        return None
+        raise AssertionError("as many STANs are pending as there are")  # the bounds of the link forbid it
 
 
-def wires(rules: Rules) -> dict[str, Wire]:
-    """The wire of each link, by name. Raises RulesError, naming the link, for what the codecs refuse."""
+def wires(rules: Rules, before: dict[str, Wire]) -> dict[str, Wire]:
+    """The wire of each link, by name; its STANs go on after those that the wire `before` has given.
+
+    Raises RulesError, naming the link, for what the codecs refuse.
+    """
     built: dict[str, Wire] = {}
     for link in rules.links:
         try:
-            built[link.name] = Wire(link)
+            built[link.name] = wire = Wire(link)
+            if link.name in before:
+                wire.resume(before[link.name])
         except (ValueError, OSError) as error:
             raise RulesError(f"link {link.name!r}: {error}") from error
     return built

@@ -20,22 +20,31 @@ SIOCOUTQ = termios.TIOCOUTQ  # 0x5411: written, not acknowledged
 TCP_USER_TIMEOUT = 18
 _INFO = struct.Struct("=B119xQQ")  # state @0, bytes_acked @120, bytes_received @128
 _SIZE = 256
-CLOSE = 7
+ESTABLISHED, SYN_SENT, CLOSE = 1, 2, 7
 _FIN_RECEIVED = frozenset((8, 9, 11, 6))  # CLOSE_WAIT, LAST_ACK, CLOSING, TIME_WAIT: a received FIN counts as a byte
 
 
 class Counters(msgspec.Struct, frozen=True):
-    """Where a connection's streams stand. `consumed` is meaningless when `closed`: a FIN before a RST may count or not."""
+    """Where a connection's streams stand. `consumed` is meaningless in state CLOSE: a FIN before a RST may count or not."""
 
     consumed: int  # input taken out of the kernel's queue
     acked: int  # output the remote kernel acknowledged
     written: int  # output given to the kernel
-    closed: bool
+    state: int  # of TCP
 
 
 def cookie(sock: socket.socket) -> int:
     """SO_COOKIE: the socket's identity until reboot, the same in every duplicate."""
     return int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8), "little")
+
+
+def remote(sock: socket.socket) -> str:
+    """The peer's address; "" when there is none (any more)."""
+    try:
+        host, port = sock.getpeername()[:2]
+    except OSError:
+        return ""
+    return f"{host}:{port}"
 
 
 def _queue(fd: int, request: int) -> int:
@@ -69,7 +78,7 @@ def counters(sock: socket.socket, *, connecting: bool) -> Counters:
         consumed=received - inq - (1 if state in _FIN_RECEIVED else 0),
         acked=acked,
         written=acked + outq,
-        closed=state == CLOSE,
+        state=state,
     )
 
 

@@ -1,0 +1,348 @@
+"""The handover socket between the two nodes (unix(7) SOCK_SEQPACKET): every session's socket reaches the peer here first.
+
+    greeting    both send Hello; the peer's credentials must fit the incarnation that the log knows
+    sockets     Sockets with up to 250 descriptors: each new session before its entry, all of them when a node joins;
+                Gone when a session is over
+    listening   Listeners with their descriptors: both nodes accept from all of them
+    Synced      everything held was sent: the joiner may say that it has caught up
+    Beat        from a thread, so that a busy event loop does not look dead; it stops when the loop has stood still
+
+Messages are msgpack, one a datagram. A descriptor in flight survives its sender's death.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from switch.core.proposals import Open
+from switch.ops.logs import event
+
+log = logging.getLogger("switch.handover")
+VERSION = 1
+FDS_MAX = 250  # SCM_MAX_FD is 253 (unix(7))
+DATAGRAM_MAX = 212_992
+BUFFER_BYTES = 4 << 20
+_CREDENTIALS = struct.Struct("iii")  # pid, uid, gid
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
+    version: int
+    pair: str
+    incarnation: str
+    token: str
+
+
+class Sockets(msgspec.Struct, frozen=True, array_like=True, tag="sockets"):
+    """One descriptor a row: what the session's entry says, or will say."""
+
+    opens: tuple[Open, ...]
+
+
+class Gone(msgspec.Struct, frozen=True, array_like=True, tag="gone"):
+    """These sessions are over at the sender: their descriptors may be closed."""
+
+    sessions: tuple[str, ...]
+
+
+class Listeners(msgspec.Struct, frozen=True, array_like=True, tag="listeners"):
+    """One descriptor a name."""
+
+    names: tuple[str, ...]
+
+
+class Synced(msgspec.Struct, frozen=True, array_like=True, tag="synced"):
+    pass
+
+
+class Beat(msgspec.Struct, frozen=True, array_like=True, tag="beat"):
+    pass
+
+
+Message = Hello | Sockets | Gone | Listeners | Synced | Beat
+_decoder = msgspec.msgpack.Decoder(Message)
+_encode = msgspec.msgpack.Encoder().encode
+_BEAT = _encode(Beat())
+
+
+class Holder(Protocol):
+    """Whom the handover tells."""
+
+    def known(self, hello: Hello, pid: int) -> bool | None:
+        """Whether the log knows this incarnation by this process; None: not yet."""
+        ...
+
+    def peer_up(self) -> None:
+        """The peer is let in: share with it what is held."""
+        ...
+
+    def peer_down(self, incarnation: str, reason: str) -> None:
+        """The connection is over; without a reason we ended it ourselves."""
+        ...
+
+    def received(self, opens: tuple[Open, ...], sockets: list[socket.socket]) -> None: ...
+
+    def received_gone(self, ids: tuple[str, ...]) -> None: ...
+
+    def received_listeners(self, names: tuple[str, ...], sockets: list[socket.socket]) -> None: ...
+
+    def peer_synced(self) -> None: ...
+
+    def peer_beat(self) -> None: ...
+
+
+class Handover:
+    """This node's end. At most one peer."""
+
+    def __init__(self, path: Path, peer_path: Path, holder: Holder) -> None:
+        self._path = path
+        self._peer_path = peer_path
+        self._holder = holder
+        self._loop = asyncio.get_running_loop()
+        self._listener: socket.socket | None = None
+        self._peer: socket.socket | None = None
+        self._waiting: tuple[socket.socket, Hello, int] | None = None  # greeted before the log knew it
+        self._hello: Hello | None = None
+        self._queue: deque[tuple[bytes, list[int], Callable[[], None]]] = deque()
+        self._beats: Beats | None = None
+        self.peer = ""  # incarnation at the other end
+
+    @property
+    def up(self) -> bool:
+        return self._peer is not None
+
+    def listen(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        self._listener.bind(str(self._path))
+        self._path.chmod(0o600)
+        self._listener.listen(4)
+        self._loop.add_reader(self._listener, self._accept)
+
+    def introduce(self, hello: Hello) -> None:
+        """Who we are, once we have joined."""
+        self._hello = hello
+
+    def connect(self) -> bool:
+        """Greet the peer that was here before us. False when it does not listen."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        try:
+            sock.connect(str(self._peer_path))
+        except OSError as error:
+            event(log, logging.WARNING, "handover.not_connected", error=error.strerror)
+            sock.close()
+            return False
+        self._begin(sock)
+        return True
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        try:
+            sock, _ = self._listener.accept()
+        except BlockingIOError:
+            return
+        self._begin(sock)
+
+    def _begin(self, sock: socket.socket) -> None:
+        if self._hello is None:
+            sock.close()  # we have not joined: whoever greets us before that is not our peer yet
+            return
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+        try:
+            sock.send(_encode(self._hello))
+        except OSError as error:
+            event(log, logging.WARNING, "handover.not_greeted", error=error.strerror)
+            sock.close()
+            return
+        self._loop.add_reader(sock, self._greeting, sock)
+
+    def _greeting(self, sock: socket.socket) -> None:
+        """The first datagram must be a Hello of a process that the log knows."""
+        try:
+            data = sock.recv(DATAGRAM_MAX)
+            hello = _decoder.decode(data)
+        except BlockingIOError:
+            return
+        except (OSError, msgspec.MsgspecError):
+            hello = None
+        self._loop.remove_reader(sock)
+        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        pid, uid, _ = _CREDENTIALS.unpack(credentials)
+        ours = self._hello
+        if (
+            not isinstance(hello, Hello)
+            or ours is None
+            or uid != os.getuid()
+            or (hello.version, hello.pair) != (ours.version, ours.pair)
+        ):
+            event(log, logging.WARNING, "handover.refused", pid=pid, uid=uid)
+            sock.close()
+            return
+        if self._waiting is not None:
+            self._waiting[0].close()
+        self._waiting = (sock, hello, pid)
+        self.consider()
+
+    def consider(self) -> None:
+        """Let in who greeted us, if the log knows it by now."""
+        if self._waiting is None:
+            return
+        sock, hello, pid = self._waiting
+        known = self._holder.known(hello, pid)
+        if known is None:
+            return
+        self._waiting = None
+        if not known:
+            event(log, logging.WARNING, "handover.refused", pid=pid, incarnation=hello.incarnation)
+            sock.close()
+            return
+        self.part()  # the end of a former incarnation is noticed in other ways, too
+        self._peer, self.peer = sock, hello.incarnation
+        self._beats = Beats(sock)
+        self._loop.add_reader(sock, self.drain)
+        event(log, logging.INFO, "handover.up", peer=hello.incarnation, pid=pid)
+        self._holder.peer_up()
+
+    # --- sending
+
+    def send(self, message: Message, fds: list[int], then: Callable[[], None] | None = None) -> None:
+        """Queue a message; `then` is called when the kernel has it, or at once when there is no peer."""
+        after = then or _nothing
+        if self._peer is None:
+            after()
+            return
+        self._queue.append((_encode(message), fds, after))
+        if len(self._queue) == 1:
+            self._flush()
+
+    def _flush(self) -> None:
+        while self._queue and self._peer is not None:
+            data, fds, after = self._queue[0]
+            try:
+                socket.send_fds(self._peer, [data], fds)
+            except BlockingIOError:
+                self._loop.add_writer(self._peer, self._flush)
+                return
+            except OSError as error:
+                self._down(f"cannot be written to: {error.strerror}")
+                return
+            self._queue.popleft()
+            after()
+        if self._peer is not None:
+            self._loop.remove_writer(self._peer)
+
+    # --- receiving
+
+    def drain(self) -> None:
+        """Take in everything the peer sent."""
+        while self._peer is not None:
+            try:
+                data, fds, _, _ = socket.recv_fds(self._peer, DATAGRAM_MAX, FDS_MAX)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._down(error.strerror or "broken")
+                return
+            if not data:
+                self._down("its end of the handover socket closed")
+                return
+            self._take(data, [socket.socket(fileno=fd) for fd in fds])
+
+    def _take(self, data: bytes, sockets: list[socket.socket]) -> None:
+        if data == _BEAT:
+            self._holder.peer_beat()
+            return
+        try:
+            message = _decoder.decode(data)
+        except msgspec.MsgspecError as error:
+            event(log, logging.ERROR, "handover.unreadable", error=type(error).__name__)
+            for sock in sockets:
+                sock.close()
+            return
+        match message:
+            case Sockets(opens):
+                self._holder.received(opens, sockets)
+            case Gone(ids):
+                self._holder.received_gone(ids)
+            case Listeners(names):
+                self._holder.received_listeners(names, sockets)
+            case Synced():
+                self._holder.peer_synced()
+            case _:
+                event(log, logging.WARNING, "handover.unexpected", message=type(message).__name__)
+
+    def alive(self) -> None:
+        """The event loop turns: the thread may go on beating."""
+        if self._beats is not None:
+            self._beats.turned = time.monotonic()
+
+    def part(self) -> None:
+        """Close the connection to the peer, if there is one; not a reason to suspect it."""
+        self._down("")
+
+    def _down(self, reason: str) -> None:
+        peer, self._peer = self._peer, None
+        if peer is None:
+            return
+        if self._beats is not None:
+            self._beats.stop()
+            self._beats = None
+        self._loop.remove_reader(peer)
+        self._loop.remove_writer(peer)
+        peer.close()
+        queue, self._queue = self._queue, deque()
+        for _, _, after in queue:
+            after()
+        self._holder.peer_down(self.peer, reason)
+
+    def close(self) -> None:
+        self.part()
+        if self._waiting is not None:
+            self._waiting[0].close()
+            self._waiting = None
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+
+
+def _nothing() -> None:
+    pass
+
+
+class Beats:
+    """Beats to the peer from a thread of its own, as long as the event loop turns."""
+
+    INTERVAL_S = 0.05
+    STILL_S = 1.0  # an event loop that has not turned for so long is hung: the peer shall kill it
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.turned = time.monotonic()
+        self._sock = sock
+        self._stop = threading.Event()
+        threading.Thread(target=self._run, name="beats", daemon=True).start()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self.INTERVAL_S):
+            if time.monotonic() - self.turned > self.STILL_S:
+                continue
+            try:
+                self._sock.send(_BEAT, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                continue  # what fills the socket shows that we live
+            except OSError:
+                return  # the event loop notices, too
+
+    def stop(self) -> None:
+        self._stop.set()

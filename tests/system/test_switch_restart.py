@@ -1,0 +1,209 @@
+"""Nodes that leave and return: in order, killed, and by a second process of the same name. The pair goes on by its log."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import etcd3.etcdrpc as rpc
+import grpc
+from switch_rig import (
+    Recording,
+    Traffic,
+    Wire,
+    card_request,
+    clean,
+    fresh,
+    hashes_agree,
+    heard_by_issuer,
+    judge,
+    log_lines,
+    logged,
+    postings,
+    settled,
+    until,
+)
+
+from tools.pair import Process, Settings, Switch
+
+Start = Callable[..., Switch]
+FENCE = b"/switch/demo/fence/b"
+KILLED, FAILED = -signal.SIGKILL, 70
+TERMINALS = 30
+
+
+def fields_of(line: str) -> dict[str, str]:
+    return dict(word.split("=", 1) for word in line.split() if "=" in word)
+
+
+def test_a_node_that_was_away_catches_up_by_snapshot_and_log_and_knows_old_outcomes(start: Start) -> None:
+    switch = start(Settings(limits={"snapshot_entries": 60, "heartbeat_ms": 100, "segment_outcomes": 50}))
+    ports, number = switch.ports.terminals, fresh()
+    recording = Recording(switch.directory / "own")
+    with Wire(ports["b"], recording=recording) as terminal:
+        first = terminal.ask(card_request(number))
+        assert first[39] == "00"
+    with Traffic(switch, nodes="a") as traffic:
+        assert switch.nodes["b"].stop() == 0
+        gone = switch.ask("a")["index"]
+        assert switch.ask("a")["simplex"] and switch.ask("a")["incarnations"]["b1"]["status"] == "left"
+
+        def truncated() -> bool:
+            return any(int(fields_of(line)["index"]) > gone for line in log_lines(switch, "a", "log.truncated"))
+
+        until(truncated, "the log to be truncated beyond what b had applied")
+        switch.start("b")
+        loaded = logged(switch, "b", "snapshot.loaded")
+        assert int(fields_of(loaded)["index"]) > gone and int(fields_of(loaded)["segments"]) > 0
+        status = switch.ask("b")
+        assert status["incarnation"] == "b2" and not status["simplex"] and status["index"] > int(
+            fields_of(loaded)["index"]
+        )
+        hashes_agree(switch)
+        traffic.more(50)
+        hashes_agree(switch)
+    for node in "ba":  # b answers from a snapshot; then a has gone and returned too, and nobody is left who saw it happen
+        with Wire(ports[node], recording=recording) as terminal:
+            assert terminal.ask(card_request(number, mti="0201")) == first
+        if node == "b":
+            assert switch.nodes["a"].stop() == 0
+            switch.start("a")
+    assert heard_by_issuer(switch, number) == {"0200": 1} and postings(switch, number) == (1, 1)
+    clean(switch, traffic, recording)
+
+
+def test_when_both_have_left_the_next_start_goes_on_from_the_log(start: Start) -> None:
+    switch = start(Settings())
+    ports, number = switch.ports.terminals, fresh()
+    recording = Recording(switch.directory / "own")
+    with Wire(ports["a"], recording=recording) as terminal:
+        first = terminal.ask(card_request(number))
+    assert [node.stop() for node in switch.nodes.values()] == [0, 0]
+    for node in switch.nodes:
+        switch.start(node, wait=False)
+    for node in switch.nodes:
+        switch.wait_ready(node)
+    with Wire(ports["b"], recording=recording) as terminal:
+        assert terminal.ask(card_request(number, mti="0201")) == first
+        assert terminal.ask(card_request())[39] == "00"
+    assert switch.ask("a")["incarnations"].keys() == {"a2", "b2"}
+    hashes_agree(switch, 2)
+    clean(switch, recording)
+
+
+def test_a_killed_node_has_an_heir_and_its_terminals_find_one_outcome_at_the_other_node(start: Start) -> None:
+    # answers take a while, so that the kill meets requests of which the issuer has booked some and answered none
+    switch = start(Settings(timeout_ms=2500, issuer_options=("--delay-ms", "300..900"), issuer={"advice_retry_ms": 1000}))
+    ports, numbers = switch.ports.terminals, [fresh() for _ in range(TERMINALS)]
+    recording = Recording(switch.directory / "own")
+    with Traffic(switch, nodes="a", traffic="transfers") as traffic:
+        terminals = [Wire(ports["b"], recording=recording) for _ in numbers]
+        for terminal, number in zip(terminals, numbers, strict=True):
+            terminal.request(card_request(number))
+        until(lambda: sum(postings(switch, number)[0] for number in numbers) > TERMINALS // 2, "postings at the issuer")
+        switch.nodes["b"].kill()
+        for terminal in terminals:
+            terminal.rest()  # the end of the stream, after answers that were faster
+            terminal.close()
+        heir = fields_of(logged(switch, "a", "node.heir"))
+        assert heir["dead"] == "b1" and heir["heir"] == "a1" and int(heir["sessions"]) >= TERMINALS
+        assert len(log_lines(switch, "a", "session.ended", "b1.", "node")) >= TERMINALS
+        until(lambda: not any(row["owner"] == "b1" for row in switch.ask("a", "sessions")["sessions"]), "b1's sessions")
+        # all outbound slots are a's now, and the terminals repeat their requests there
+        switch.wait_ready("a")
+        with Wire(ports["a"], recording=recording) as other:
+            for number in numbers:
+                answer = other.ask(card_request(number, mti="0201"))
+                assert other.ask(card_request(number, mti="0201")) == answer
+        traffic.more(50)
+        switch.start("b")
+        assert switch.ask("a")["incarnations"]["b2"]["status"] == "live"
+        assert switch.ask("b")["incarnation"] == "b2"
+        hashes_agree(switch, 2)
+        with Wire(ports["b"], recording=recording) as back:
+            assert back.ask(card_request())[39] == "00"
+        settled(switch)
+    verdict = judge(switch, [traffic, recording])
+    # the sessions of the killed node ended without a word, which is what the auditor calls a reset; nothing else is found
+    verdict.resets = 0
+    findings = (verdict.lost, verdict.duplicated, verdict.ledger_mismatch, verdict.unexpected, verdict.remainder)
+    assert not any(findings), verdict.findings
+
+
+def test_approved_withdrawals_whose_terminals_vanished_are_reversed(start: Start) -> None:
+    switch = start(Settings(issuer_options=("--delay-ms", "400..600"), issuer={"advice_retry_ms": 1000}))
+    numbers = [fresh() for _ in range(TERMINALS)]
+    for node in "ab":
+        terminals = [Wire(switch.ports.terminals[node]) for _ in numbers[::2]]
+        for terminal, number in zip(terminals, numbers["ab".index(node) :: 2], strict=True):
+            terminal.request(card_request(number))
+        until(lambda: switch.ask("a")["transactions"] >= len(terminals), "the requests to be under way")
+        for terminal in terminals:
+            terminal.sock.setsockopt(0x1, 0xD, b"\1\0\0\0\0\0\0\0")  # SO_LINGER of zero: gone without a word, by RST
+            terminal.close()
+        until(lambda node=node: not links(switch)["terminals"]["sessions"], "their sessions to end")
+    until(lambda: all(postings(switch, number) == (1, 0) for number in numbers), "every posting to be taken back")
+    settled(switch)
+    with Wire(switch.ports.terminals["b"]) as other:  # and a repeat is told so: the reversal replaced the approval
+        assert {other.ask(card_request(number, mti="0201"))[39] for number in numbers} == {"91"}
+    assert sum(heard_by_issuer(switch).get(mti, 0) for mti in ("0420", "0421")) >= TERMINALS
+    assert all(heard_by_issuer(switch, number)["0200"] == 1 for number in numbers)
+
+
+def links(switch: Switch) -> dict[str, dict[str, int]]:
+    return {link["name"]: link for link in switch.ask("a", "links")["links"]}
+
+
+def test_a_second_process_of_the_same_node_ends_the_first_and_serves(start: Start, tmp_path: Path) -> None:
+    switch = start(Settings())
+    with Traffic(switch, nodes="a") as traffic, contextlib.ExitStack() as stack:
+        first = switch.nodes["b"]
+        second = Process("node-b-second", first.arguments, tmp_path)
+        stack.callback(second.stop)
+        first.signal(signal.SIGSTOP)  # it could not leave by itself
+        second.start()
+        assert first.wait() == KILLED
+        switch.nodes["b"] = second
+        switch.wait_ready("b")
+        assert "process.killed incarnation=b1" in second.log.read_text()
+        assert switch.ask("a")["incarnations"]["b2"]["status"] == "live"
+        until(lambda: switch.ask("a")["incarnations"].get("b1", {}).get("status") in (None, "dead"), "b1 to be dead")
+        hashes_agree(switch, 2)
+        with Wire(switch.ports.terminals["b"]) as terminal:
+            assert terminal.ask(card_request(pan="4100001200012340"))[39] == "51"
+        traffic.more(50)
+        verdict = judge(switch, [traffic])
+        verdict.resets = 0  # the killed process's sessions at the hosts
+        assert not any((verdict.lost, verdict.duplicated, verdict.ledger_mismatch, verdict.unexpected)), verdict.findings
+
+
+def test_a_node_whose_fence_was_taken_appends_nothing_more_and_leaves(start: Start) -> None:
+    switch = start(Settings())
+    with grpc.insecure_channel(switch.etcd.endpoints[0].removeprefix("http://")) as channel:
+        kv = rpc.KVStub(channel)
+        taken = b"1 999999 stranger"
+        kv.Put(rpc.PutRequest(key=FENCE, value=taken))
+        assert switch.nodes["b"].wait() == FAILED
+        assert logged(switch, "b", "mirror.failed", "Fenced")
+        # the fence stands as it was put, until a, who has seen the end of the process, is its heir
+        until(lambda: switch.ask("a")["incarnations"]["b1"]["status"] == "dead", "a to be the heir")
+        (fence,) = kv.Range(rpc.RangeRequest(key=FENCE)).kvs
+        assert fence.value == b"1 999999 dead"
+    with Wire(switch.ports.terminals["a"]) as terminal:
+        assert terminal.ask(card_request())[39] == "00"
+    switch.start("b")
+    assert switch.ask("a")["incarnations"]["b2"]["status"] == "live"
+    hashes_agree(switch, 2)
+
+
+def test_no_process_of_a_switch_outlives_it(start: Start) -> None:
+    switch = start(Settings())
+    pids = [process.pid for process in (*switch.nodes.values(), *switch.simulators.values())] + [switch.etcd.pid()]
+    switch.__exit__(None, None, None)
+    for pid in pids:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            continue
+        raise AssertionError(f"process {pid} is still there")

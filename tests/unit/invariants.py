@@ -1,0 +1,123 @@
+"""What must hold after each entry, whatever it was: of both nodes, of a copy loaded from a snapshot, of every request."""
+
+from messages.message import Decision
+from switch.core import snapshot
+from switch.core.proposals import Acked, Attach, End, Input, Refuse, Reply, Request
+from switch.core.records import Role, Stage
+from switch.core.state import State, outcome_key
+
+INDEXES = (
+    "pending", "in_flight", "stans_busy", "waiting", "undeliverable", "links", "slots", "lanes", "advice_keys",
+    "segments", "nodes",
+)  # fmt: skip
+
+
+class Seen:
+    """What earlier entries showed: a request's outcome, what its terminal was told, how far each stream went."""
+
+    def __init__(self) -> None:
+        self.outcomes: dict[bytes, object] = {}
+        self.told: dict[bytes, object] = {}  # an approval of which a byte was acknowledged
+        self.offsets: dict[str, int] = {}
+        self.owed: dict[str, int] = {}  # requests taken from a session
+        self.answers: dict[str, int] = {}
+        self.approvals: dict[str, dict[int, bytes]] = {}  # session: offset of an approval's frame -> key
+
+
+def check(pair, proposals, applied) -> None:
+    state = pair.state
+    if pair.index % 3 == 0:
+        hashes = {engine.state.hash() for engine in pair.engines.values()}
+        assert len(hashes) == 1, "the nodes' hashes differ"
+    copy = _loaded(state)
+    for name in INDEXES:
+        for engine in pair.engines.values():
+            assert _plain(getattr(engine.state, name)) == _plain(getattr(copy, name)), f"index {name}"
+    _sessions(pair.seen, state)
+    _requests(pair, proposals, applied.accepted)
+    _bounds(pair, state)
+
+
+def _loaded(state: State) -> State:
+    view = snapshot.View(state)
+    segments = {name: encode() for name, encode in view.segments().items()}
+    copy = snapshot.load(view.index, list(view.chunks()), segments)
+    assert copy.hash() == state.hash()
+    for name in snapshot.TABLES:
+        assert getattr(copy, name) == getattr(state, name), name
+    return copy
+
+
+def _plain(index):
+    """Without what is empty: whether a link ever had a session is no part of the state."""
+    if not isinstance(index, dict):
+        return index
+    return {key: value for key, value in index.items() if value is None or value}
+
+
+def _sessions(seen: Seen, state: State) -> None:
+    for session in state.sessions.values():
+        at = session.outbox[0].offset if session.outbox else session.output
+        assert at <= session.acked or at == session.output, "a frame left the outbox too early"
+        for out in session.outbox:
+            assert out.offset == at, "a hole in the output"
+            at = out.end
+            if at > seen.offsets.get(session.id, 0):
+                seen.offsets[session.id] = at
+                seen.answers[session.id] = seen.answers.get(session.id, 0) + (out.role is Role.ANSWER)
+        assert at == session.output and session.acked <= session.output
+        waits = [t.id for t in state.transactions.values() for w in t.waiters if w.session == session.id]
+        assert session.waiting == len(waits) == len(set(waits)), "requests that wait are miscounted"
+
+
+def _requests(pair, proposals, accepted) -> None:
+    seen, state = pair.seen, pair.state
+    for proposal, holds in zip(proposals, accepted, strict=True):
+        if holds and isinstance(proposal, Request | Attach | Reply | Refuse):
+            seen.owed[proposal.session] = seen.owed.get(proposal.session, 0) + 1
+        if holds and isinstance(proposal, Input) and proposal.session in state.sessions:
+            assert state.sessions[proposal.session].applied >= proposal.end
+        if holds and isinstance(proposal, End):
+            _told(seen, proposal.session, proposal.acked)
+        if isinstance(proposal, Acked):
+            for id_, offset in proposal.sessions:
+                _told(seen, id_, offset)
+    for id_, answers in seen.answers.items():
+        assert answers <= seen.owed.get(id_, 0), "more answers than requests"
+    now = {key: item.outcome for key, item in state.outcomes.items()}
+    for item in state.transactions.values():
+        key = outcome_key(item.link, item.duplicate_key)
+        assert key not in now, "in flight and finished"
+        if item.stage is not Stage.SENT:
+            now[key] = item.outcome
+        assert (item.stage is Stage.ANSWERED) == (item.copies > 0), "answered without answers"
+    for key, outcome in now.items():
+        before = seen.outcomes.get(key)
+        if before is not None and before != outcome:
+            assert before.decision is Decision.APPROVED and outcome.decision is Decision.DECLINED, "two outcomes"
+            assert key not in seen.told, "an approval that was told is undone"
+    seen.outcomes = now
+    for item in state.transactions.values():
+        for session in state.sessions.values() if item.outcome is not None else ():
+            for out in session.outbox:
+                if out.role is Role.ANSWER and out.ref == item.id and item.outcome.decision is Decision.APPROVED:
+                    key = outcome_key(item.link, item.duplicate_key)
+                    seen.approvals.setdefault(session.id, {})[out.offset] = key
+
+
+def _told(seen: Seen, id_: str, acked: int) -> None:
+    for offset, key in seen.approvals.get(id_, {}).items():
+        if offset < acked:
+            seen.told[key] = True
+
+
+def _bounds(pair, state: State) -> None:
+    rules = pair.engines[next(iter(pair.engines))].rules
+    for link in rules.links:
+        assert state.waiting.get(link.name, 0) <= link.inflight_max
+    assert len(state.transactions) <= rules.limits.transactions_max
+    stans = [(t.target, t.stan) for t in state.transactions.values() if t.stage is Stage.SENT and t.stan]
+    stans += [(advice.link, advice.stan) for advice in state.advices.values() if advice.stan]
+    assert len(stans) == len(set(stans)), "a STAN is pending twice"
+    for item in state.transactions.values():
+        assert len(item.waiters) <= rules.limits.waiters_max
