@@ -5,6 +5,7 @@ from collections import deque
 
 from switch.core.proposals import Open
 from switch.core.records import Session
+from switch.points import reach
 from switch.sessions import kernel
 
 SEEN_MAX = 256
@@ -21,34 +22,57 @@ class Connection:
         self.sock = sock
         self.fd = sock.fileno()
         self.connecting = open_.slot >= 0  # made by connect(): its counters are one off (kernel.py)
-        self.started = False  # connect() was called
+        self.shareable = False  # its turn to reach the peer has come, if there was one
+        self.opened = False  # the state had its session
+        self.mine = False  # this node reads and writes it; else it stands by
+        self.moving = False  # its handover to the peer is proposed: no effects until that is decided
+        self.reading = False
+        self.writing = False
+        self.reset()
+
+    def reset(self) -> None:
+        """What is known of a socket that somebody else reads and writes: nothing."""
+        self.started = False  # connect() was called, or need not be
         self.consumed = 0
         self.written = 0
         self.pending = 0  # offers of its input that wait for the log
         self.lost = False  # one of them was refused
         self.losses = 0  # in a row
         self.low_water = 1
-        self.reading = False
-        self.writing = False
         self.finished = False  # the remote sent a FIN
+        self.fin_ms = 0.0
         self.ending = False  # its end is proposed
         self.failure = ""
-        self.fin_ms = 0.0
         self.acked = 0
         self.acked_ms = 0.0  # when `acked` last moved, or output began to wait
         self.seen: deque[tuple[int, float]] = deque()  # (input offset, when bytes below it were first seen)
 
+    def adopt(self, session: Session, now: float) -> int:
+        """Begin to read and write it: the kernel's counters say where the streams stand. The TCP state."""
+        self.reset()
+        self.mine = True
+        kernel.low_water(self.sock, 1)  # whatever the former owner had set
+        counters = kernel.counters(self.sock, connecting=self.connecting)
+        self.started = session.connected
+        self.consumed, self.written, self.acked = counters.consumed, counters.written, counters.acked
+        self.acked_ms = now
+        return counters.state
+
     def peek(self, scratch: memoryview) -> int:
-        """Look at the input that was not consumed. 0: the stream ended. Raises BlockingIOError, or OSError when it broke."""
+        """Look at the input that was not consumed. 0: the stream ended. Raises BlockingIOError, or OSError when broken."""
         return self.sock.recv_into(scratch, 0, socket.MSG_PEEK)
 
     def consume(self, applied: int, scratch: memoryview) -> None:
         """Take applied input out of the kernel's queue. Raises OSError when it is not there."""
+        reach("consume.before")
         while self.consumed < applied:
             taken = self.sock.recv_into(scratch, min(applied - self.consumed, len(scratch)))
             if not taken:
                 raise OSError("applied input is not in the kernel's queue")
             self.consumed += taken
+        while self.seen and self.seen[0][0] <= self.consumed:
+            self.seen.popleft()
+        reach("consume.after")
 
     def note_seen(self, upto: int, now: float) -> None:
         if (not self.seen or upto > self.seen[-1][0]) and len(self.seen) < SEEN_MAX:
@@ -61,12 +85,9 @@ class Connection:
                 return int(now - at)
         return 0
 
-    def forget_seen(self) -> None:
-        while self.seen and self.seen[0][0] <= self.consumed:
-            self.seen.popleft()
-
     def write(self, session: Session) -> bool:
         """Write what the outbox holds beyond `written`. True when the kernel took all of it. Raises OSError."""
+        reach("write.before")
         while self.written < session.output:
             parts: list[bytes | memoryview] = []
             size = 0
@@ -85,6 +106,7 @@ class Connection:
             self.written += sent
             if sent < size:
                 return False
+        reach("write.after")
         return True
 
     def want(self, size: int) -> None:
@@ -92,6 +114,3 @@ class Connection:
         if size != self.low_water:
             kernel.low_water(self.sock, size)
             self.low_water = size
-
-    def counters(self) -> kernel.Counters:
-        return kernel.counters(self.sock, connecting=self.connecting)

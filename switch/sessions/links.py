@@ -1,48 +1,42 @@
-"""Where sessions come from: listening sockets, and connections to networks in their slots, with jittered reconnects."""
+"""Where sessions come from: listening sockets, shared by both nodes, and connections to networks in their slots."""
 
 import asyncio
 import logging
-import os
 import random
 import socket
 from collections.abc import Callable
 
 from switch.core.rules import Link
 from switch.ops.logs import event
+from switch.points import reach
 from switch.sessions import kernel
 from switch.sessions.sessions import Sessions
 
 log = logging.getLogger("switch.sessions")
 BACKLOG = 1024
 ACCEPTS_MAX = 64  # of one wake-up, so that other sessions get their turn
-LISTEN_FDS_START = 3  # sd_listen_fds(3)
-
-
-def activated(environ: dict[str, str], pid: int) -> dict[str, socket.socket]:
-    """Listening sockets given by systemd, by their names (LISTEN_FDS, LISTEN_FDNAMES of sd_listen_fds(3)); names are links."""
-    if environ.get("LISTEN_PID") != str(pid):
-        return {}
-    count = int(environ.get("LISTEN_FDS", "0"))
-    names = environ.get("LISTEN_FDNAMES", "").split(":")
-    found: dict[str, socket.socket] = {}
-    for number in range(count):
-        os.set_inheritable(LISTEN_FDS_START + number, False)
-        found[names[number] if number < len(names) else str(number)] = socket.socket(fileno=LISTEN_FDS_START + number)
-    return found
 
 
 class Links:
-    """The listeners and outbound slots of one node."""
+    """The listeners and outbound slots of one node.
 
-    def __init__(self, sessions: Sessions, node: str, given: dict[str, socket.socket], now: Callable[[], float]) -> None:
+    Listeners are named "link/node": each node binds its own addresses, and both accept from all, so that connections
+    queued at one node's death are served by the other. One that systemd gave to both is named "link/".
+    """
+
+    def __init__(
+        self, sessions: Sessions, node: str, given: dict[str, socket.socket], now: Callable[[], float]
+    ) -> None:
+        self.listening: dict[str, socket.socket] = {}
+        self.peer = ""  # incarnation that holds our sockets: new sessions are divided with it
         self._sessions = sessions
         self._engine = sessions.engine
         self._node = node
         self._given = given
         self._now = now
         self._loop = asyncio.get_running_loop()
-        self._listening: dict[str, socket.socket] = {}
         self._paused = True
+        self._turn = False
         self._tries: dict[tuple[str, int], int] = {}
         self._next: dict[tuple[str, int], float] = {}
         self._opening: dict[tuple[str, int], str] = {}
@@ -50,22 +44,32 @@ class Links:
     # --- listening
 
     def listen(self) -> None:
-        """Bind what the links say, or take what systemd gave. Raises OSError with the address in its text."""
-        for wire in self._engine.wires.values():
+        """Bind what the links say, take what systemd gave. Raises OSError with the address in its text."""
+        for wire in list(self._engine.wires.values()):
             link = wire.link
-            if link.outbound or link.name in self._listening:
+            name = f"{link.name}/{self._node}"
+            if link.outbound or name in self.listening or f"{link.name}/" in self.listening:
                 continue
-            sock = self._given.get(link.name) or self._bind(link)
-            if sock is not None:
-                sock.setblocking(False)
-                self._listening[link.name] = sock
-                event(log, logging.INFO, "link.listening", link=link.name, address=_text(sock.getsockname()))
+            given = self._given.pop(link.name, None)
+            if given is not None:
+                self.hold(f"{link.name}/", given)
+            elif self._node in link.listen:
+                self.hold(name, self._bind(link, link.listen[self._node]))
         self.pause(False)
 
-    def _bind(self, link: Link) -> socket.socket | None:
-        address = link.listen.get(self._node)
-        if address is None:
-            return None
+    def hold(self, name: str, sock: socket.socket) -> None:
+        """Accept from this socket, too."""
+        link = name.partition("/")[0]
+        if name in self.listening or link not in self._engine.wires:
+            sock.close()
+            return
+        sock.setblocking(False)
+        self.listening[name] = sock
+        event(log, logging.INFO, "link.listening", link=link, address=_text(sock.getsockname()))
+        if not self._paused:
+            self._loop.add_reader(sock.fileno(), self._accept, link, sock)
+
+    def _bind(self, link: Link, address: str) -> socket.socket:
         host, _, port = address.rpartition(":")
         sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -82,11 +86,11 @@ class Links:
         if paused == self._paused:
             return
         self._paused = paused
-        for name, sock in self._listening.items():
+        for name, sock in self.listening.items():
             if paused:
                 self._loop.remove_reader(sock.fileno())
             else:
-                self._loop.add_reader(sock.fileno(), self._accept, name, sock)
+                self._loop.add_reader(sock.fileno(), self._accept, name.partition("/")[0], sock)
 
     def _accept(self, name: str, sock: socket.socket) -> None:
         link = self._engine.wires[name].link
@@ -98,8 +102,14 @@ class Links:
             except OSError as error:
                 event(log, logging.WARNING, "link.accept_failed", link=name, error=error.strerror)
                 return
+            reach("accept.after")
             kernel.configure(accepted, link.tcp, link.frame_max_bytes)
-            self._sessions.open(name, accepted, -1, _text(address))
+            self._sessions.open(name, accepted, -1, _text(address), self._owner())
+
+    def _owner(self) -> str:
+        """Who is to have a new session: the nodes in turn; "" is this one."""
+        self._turn = not self._turn
+        return self.peer if self._turn else ""
 
     # --- connecting
 
@@ -137,9 +147,9 @@ class Links:
 
     def close(self) -> None:
         self.pause(True)
-        for sock in self._listening.values():
+        for sock in self.listening.values():
             sock.close()
-        self._listening.clear()
+        self.listening.clear()
 
 
 def _text(name: tuple[str, int]) -> str:

@@ -1,7 +1,7 @@
-"""Makes the world follow the state: consumes what is applied, writes what is queued, offers what waits, ends what has ended.
+"""Makes the world follow the state: takes sockets over, consumes what is applied, writes what is queued, ends what ended.
 
-`follow` is the one place where effects happen, after any apply, by the same code whoever made the state (invariants 1 and 2).
-All methods run on the event loop.
+`follow` is the one place where effects happen: after any apply, after a takeover, a handover or a snapshot, by the same code
+(invariants 1 to 3). Who acts for a session follows from the state; a socket of a session of the peer stands by here.
 """
 
 import asyncio
@@ -9,53 +9,79 @@ import errno
 import logging
 import socket
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
-from messages.framing import FramingError
-from messages.message import MessageError
 from switch.core.engine import Engine
-from switch.core.proposals import Acked, Proposal, Connected, End, Open, Piece
+from switch.core.proposals import Acked, Connected, End, Move, Open
 from switch.core.records import Session
-from switch.core.tend import Subject
 from switch.ops.logs import event
+from switch.points import reach
 from switch.sessions import kernel
 from switch.sessions.closing import Closing
 from switch.sessions.connection import Connection
+from switch.sessions.reading import Reading, Submit
 
 log = logging.getLogger("switch.sessions")
-Submit = Callable[[Proposal, Subject], None]
 SCRATCH_BYTES = 1 << 20
-FRAMES_MAX = 256  # offered of one peek
 ACKED_MAX = 500  # sessions in one proposal
 
 
-class Sessions:
-    """The connections this node holds."""
+class Keeper(Protocol):
+    """Who else keeps the sockets: the peer, and the service manager."""
 
-    def __init__(self, engine: Engine, submit: Submit, boot_id: str, now: Callable[[], float]) -> None:
+    def keep(self, connection: Connection, then: Callable[[], None]) -> None:
+        """Share a new socket; `then` is called when it has left this process."""
+        ...
+
+    def forget(self, connection: Connection) -> None: ...
+
+
+class Sessions:
+    """The sockets this node holds: its own sessions' and, standing by, the peer's."""
+
+    def __init__(
+        self, engine: Engine, submit: Submit, keeper: Keeper, boot_id: str, now: Callable[[], float]
+    ) -> None:
         self.engine = engine
         self.connections: dict[str, Connection] = {}
         self.held = False
         self._submit = submit
+        self._keeper = keeper
         self._boot_id = boot_id
         self._now = now
         self._loop = asyncio.get_running_loop()
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
+        self._reading = Reading(engine, submit, self, self._scratch, now)
         self._closing = Closing()
         self._next = 0
-        self._crowded = False
 
-    # --- opening
+    # --- sockets come
 
-    def open(self, link: str, sock: socket.socket, slot: int, remote: str) -> str:
-        """A socket was accepted (slot -1) or made for an outbound slot: it becomes a session when its entry is applied."""
+    def open(self, link: str, sock: socket.socket, slot: int, remote: str, owner: str = "") -> str:
+        """A socket was accepted (slot -1) or made for an outbound slot: a session when its entry is applied.
+
+        It reaches the peer before that entry and before anything is read from it. `owner`: as in `Open`.
+        """
         self._next += 1
         id_ = f"{self.engine.incarnation}.{self._next}"
         local = "" if slot >= 0 else _address(sock.getsockname())
-        cookie = f"{self._boot_id}:{kernel.cookie(sock):x}"
-        connection = Connection(Open(id_, link, slot, cookie, remote, local, ""), sock)
+        connection = Connection(Open(id_, link, slot, self._cookie(sock), remote, local, owner), sock)
         self.connections[id_] = connection
-        self._submit(connection.open, ("open", id_))
+        self._keeper.keep(connection, lambda: self._submit(connection.open, ("open", id_)))
         return id_
+
+    def _cookie(self, sock: socket.socket) -> str:
+        return f"{self._boot_id}:{kernel.cookie(sock):x}"
+
+    def stand_by(self, open_: Open, sock: socket.socket) -> None:
+        """A socket of the peer's, or one that the service manager kept for us."""
+        if open_.session in self.connections or open_.cookie not in ("", self._cookie(sock)):
+            sock.close()
+            return
+        sock.setblocking(False)
+        connection = self.connections[open_.session] = Connection(open_, sock)
+        connection.shareable = True
+        self.follow((open_.session,))
 
     def offer_again(self, kind: str, id_: str) -> None:
         """An "open" or "connected" that never reached the log."""
@@ -65,41 +91,52 @@ class Sessions:
         if kind == "open":
             self._submit(connection.open, ("open", id_))
         else:
-            self._submit(Connected(id_, _address(connection.sock.getsockname())), ("connected", id_))
-
-    def opened(self, id_: str, accepted: bool) -> None:
-        connection = self.connections.get(id_)
-        if connection is not None and not accepted:
-            event(log, logging.WARNING, "session.refused", session=id_, link=connection.link)
-            self._drop(connection)
+            self._connected(connection)
 
     # --- following the state
 
-    def follow(self, touched: Iterable[str]) -> None:
+    def follow(self, touched: Iterable[str], *, decided: bool = False) -> None:
+        """The world follows the state. `decided`: an entry decided something about each of these sessions.
+
+        A socket without a session is one whose entry is still to come, unless an entry has just refused it.
+        """
+        state, me = self.engine.state, self.engine.incarnation
         for id_ in touched:
             connection = self.connections.get(id_)
             if connection is None:
                 continue
-            session = self.engine.state.sessions.get(id_)
+            session = state.sessions.get(id_)
             if session is None:
-                if connection.pending or not connection.ending:
-                    event(log, logging.DEBUG, "session.gone", session=id_)
-                self._drop(connection)
-            elif self.engine.state.acting(session.owner) == self.engine.incarnation:
+                if decided or connection.opened:
+                    self._drop(connection)
+                continue
+            connection.opened = True
+            if state.acting(session.owner) != me:
+                self._stand_back(connection)
+            elif not connection.moving:
                 self._follow(connection, session)
 
+    def _stand_back(self, connection: Connection) -> None:
+        """The peer acts for this session: it is read and written there."""
+        if connection.mine:
+            self._reading.want(connection, False)
+            self._writer(connection, wanted=False)
+            connection.reset()
+            connection.mine = connection.moving = False
+
     def _follow(self, connection: Connection, session: Session) -> None:
+        if not connection.mine and not self._adopt(connection, session):
+            return
+        if connection.failure:
+            self.end(connection, connection.failure)
+            return
         if not session.connected:
             if not connection.started:
                 self._connect(connection, session)
             return
-        if connection.failure:
-            self._end(connection, connection.failure)
-            return
         try:
             if connection.consumed < session.applied:
                 connection.consume(session.applied, self._scratch)
-                connection.forget_seen()
             if connection.written < session.output:
                 if connection.written == connection.acked:
                     connection.acked_ms = self._now()
@@ -108,30 +145,48 @@ class Sessions:
                 self._fail(connection, "more was written than the state holds")
                 return
         except OSError as error:
-            self._fail(connection, _cause(error))
+            self.broke(connection, error)
             return
-        if not connection.pending and not connection.finished and not self.held:
-            self._reader(connection, wanted=True)
+        if not connection.pending and not connection.finished and not self._reading.paused:
+            self._reading.want(connection, True)
+
+    def _adopt(self, connection: Connection, session: Session) -> bool:
+        """Take over a socket that this node held in reserve (or has just opened)."""
+        reach("adopt.before")
+        state = connection.adopt(session, self._now())
+        reach("adopt.after")
+        if session.connected:
+            if state == kernel.CLOSE:
+                self._fail(connection, "broken while nobody read it")
+                return False
+        elif state == kernel.ESTABLISHED:
+            connection.started = True
+            self._connected(connection)
+        elif state == kernel.SYN_SENT:
+            connection.started = connection.writing = True
+            self._loop.add_writer(connection.fd, self._connected, connection)
+        return True
 
     def _writable(self, connection: Connection) -> None:
-        session = self.engine.state.sessions.get(connection.session)
-        if session is not None:
-            self._follow(connection, session)
+        self._writer(connection, wanted=False)
+        self.follow((connection.session,))
 
     # --- connecting
 
     def _connect(self, connection: Connection, session: Session) -> None:
         connection.started = True
         host, _, port = session.remote.rpartition(":")
+        reach("connect.before")
         try:
-            connection.sock.connect((host, int(port)))
+            connection.sock.connect((host.strip("[]"), int(port)))
         except BlockingIOError:
-            self._loop.add_writer(connection.fd, self._connected, connection)
             connection.writing = True
+            self._loop.add_writer(connection.fd, self._connected, connection)
         except OSError as error:
             self._fail(connection, f"connect: {_cause(error)}")
         else:
             self._connected(connection)
+        reach("connect.after")
 
     def _connected(self, connection: Connection) -> None:
         self._writer(connection, wanted=False)
@@ -142,172 +197,150 @@ class Sessions:
         local = _address(connection.sock.getsockname())
         self._submit(Connected(connection.session, local), ("connected", connection.session))
 
-    # --- reading
-
-    def _readable(self, connection: Connection) -> None:
-        session = self.engine.state.sessions.get(connection.session)
-        if session is None or connection.pending:
-            self._reader(connection, wanted=False)
-            return
-        try:
-            size = connection.peek(self._scratch)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self._fail(connection, _cause(error))
-            return
-        if not size:
-            connection.finished = True
-            connection.fin_ms = self._now()
-            self._reader(connection, wanted=False)
-            self._half_closed(connection, session)
-            return
-        now = self._now()
-        connection.note_seen(connection.consumed + size, now)
-        if self.held or self._crowded:
-            self._reader(connection, wanted=False)
-            return
-        self._offer(connection, session, size, now)
-
-    def _offer(self, connection: Connection, session: Session, size: int, now: float) -> None:
-        """Offer the frames among the peeked bytes, in order."""
-        wire = self.engine.wires[session.link]
-        held = len(session.piece)
-        data = session.piece + bytes(self._scratch[:size]) if held else self._scratch[:size]
-        cuts = wire.framer.cut(data)
-        start = session.applied
-        for frame in cuts.frames[:FRAMES_MAX]:
-            end = session.applied + frame.end - held
-            try:
-                proposal = self.engine.offer(session, start, end, frame, connection.age_ms(end, now))
-            except MessageError as error:
-                self._unparseable(connection, session, start, end, error)
-                break
-            self._submit(proposal, ("input", connection.session))
-            connection.pending += 1
-            start = end
-        if connection.pending or connection.ending:
-            self._reader(connection, wanted=False)
-            if connection.low_water > 1:
-                connection.want(1)
-        elif cuts.error is not None:
-            self._bad_frame(connection, session, cuts.error)
-        elif connection.low_water > 1 and size < connection.low_water:
-            # woken for less than we asked for: the queue is full, or a FIN follows
-            self._submit(Piece(session.id, start, start + size, bytes(self._scratch[:size])), ("input", session.id))
-            connection.pending += 1
-            self._reader(connection, wanted=False)
-            connection.want(1)
-        else:
-            connection.want(max(cuts.need - held, size + 1))
-
-    def _unparseable(
-        self, connection: Connection, session: Session, start: int, end: int, error: MessageError
-    ) -> None:
-        if connection.pending:
-            return  # the good frames before it first; it is met again
-        event(log, logging.WARNING, "input.unparseable", link=session.link, session=session.id, remote=session.remote,
-              frame=start, error=error.reason, field=error.field or None, offset=error.offset)  # fmt: skip
-        wire = self.engine.wires[session.link]
-        if wire.link.unparseable == "close":
-            self._end(connection, "unparseable message")
-            return
-        self._submit(self.engine.ignore(session, start, end), ("input", session.id))
-        connection.pending += 1
-
-    def _bad_frame(self, connection: Connection, session: Session, error: FramingError) -> None:
-        event(log, logging.WARNING, "input.bad_frame", link=session.link, session=session.id, remote=session.remote,
-              frame=session.applied, error=str(error))  # fmt: skip
-        self._end(connection, "unreadable frame")
+    # --- what became of offers
 
     def resolved(self, id_: str, accepted: bool) -> None:
-        """One offer of the session's input was applied, refused or dropped. `follow` comes after."""
+        """One offer of the session's input was applied or refused. `follow` comes after."""
         connection = self.connections.get(id_)
-        if connection is None:
-            return
-        connection.pending -= 1
-        connection.lost = connection.lost or not accepted
-        if connection.pending:
-            return
-        connection.losses = connection.losses + 1 if connection.lost else 0
-        connection.lost = False
-        session = self.engine.state.sessions.get(id_)
-        if session is not None and connection.losses > self.engine.wires[session.link].link.offers_max:
-            self._end(connection, "its input was refused too often")
+        if connection is not None and connection.pending and not self._reading.resolved(connection, accepted):
+            self.end(connection, "its input was refused too often")
 
     def undone(self, id_: str) -> None:
         """One offer of the session's input never reached the log: not its fault."""
         connection = self.connections.get(id_)
-        if connection is not None:
+        if connection is not None and connection.pending:
             connection.pending -= 1
+
+    # --- handover
+
+    def move(self, ids: Iterable[str], to: str) -> None:
+        """Propose that these sessions become the peer's, which holds their sockets. No effect on them until it is decided."""
+        moved = []
+        for id_ in ids:
+            connection = self.connections.get(id_)
+            if connection is not None and connection.mine and not connection.ending and not connection.moving:
+                connection.moving = True
+                self._reading.want(connection, False)
+                self._writer(connection, wanted=False)
+                moved.append(id_)
+        if moved:
+            reach("move.before")
+            self._submit(Move(tuple(moved), to), ("move", tuple(moved)))
+
+    def moved(self, ids: Iterable[str]) -> None:
+        """A handover is decided (or never reached the log). `follow` comes after."""
+        reach("move.after")
+        for id_ in ids:
+            connection = self.connections.get(id_)
+            if connection is not None:
+                connection.moving = False
 
     # --- ending
 
-    def _half_closed(self, connection: Connection, session: Session) -> None:
-        """A FIN ends reading only: the session ends when it is owed nothing more, or after the link's patience."""
+    def half_closed(self, connection: Connection, session: Session) -> None:
+        """A FIN ends reading only: the session ends when it is owed nothing more, or after the link's patience.
+
+        With the read interest off, a RST that follows the FIN has no event: the kernel's state tells.
+        """
         limit = self.engine.wires[session.link].link.half_close_ms
         owed = session.waiting or connection.written < session.output or connection.acked < session.output
-        if not owed or self._now() - connection.fin_ms > limit:
-            self._end(connection, "closed by remote")
+        late = self._now() - connection.fin_ms > limit
+        if not owed or late or self._counters(connection).state == kernel.CLOSE:
+            self.end(connection, "closed by remote")
+
+    def _counters(self, connection: Connection) -> kernel.Counters:
+        return kernel.counters(connection.sock, connecting=connection.connecting)
+
+    def broke(self, connection: Connection, error: OSError) -> None:
+        self._fail(connection, _cause(error))
 
     def _fail(self, connection: Connection, reason: str) -> None:
         connection.failure = reason
-        self._end(connection, reason)
+        self.end(connection, reason)
 
-    def _end(self, connection: Connection, reason: str) -> None:
-        self._reader(connection, wanted=False)
+    def end(self, connection: Connection, reason: str) -> None:
+        """Propose the end of a session, with the kernel's last word on its output.
+
+        What a connection that still lives was given may yet arrive: only a closed one has had its last acknowledgement.
+        """
+        self._reading.want(connection, False)
         self._writer(connection, wanted=False)
-        if connection.ending or self.held:
-            connection.failure = connection.failure or reason
+        connection.failure = connection.failure or reason
+        session = self.engine.state.sessions.get(connection.session)
+        if connection.ending or connection.moving or self.held or session is None:
             return
         connection.ending = True
-        connection.failure = connection.failure or reason
-        acked = connection.counters().acked if connection.started or not connection.connecting else 0
-        session = self.engine.state.sessions.get(connection.session)
-        acked = min(acked, session.output) if session is not None else 0
-        self._submit(End(connection.session, acked, reason), ("end", connection.session))
+        counters = self._counters(connection)
+        reached = counters.acked if counters.state == kernel.CLOSE else counters.written
+        reached = min(reached, session.output) if session.connected else 0
+        self._submit(End(connection.session, reached, reason), ("end", connection.session))
 
-    def end_dropped(self, id_: str) -> None:
+    def end_refused(self, id_: str) -> None:
         connection = self.connections.get(id_)
         if connection is not None:
             connection.ending = False
 
     def end_all(self, reason: str) -> None:
-        """Propose the end of every session this node holds (it leaves)."""
+        """Propose the end of every session this node acts for (it leaves)."""
         for connection in list(self.connections.values()):
-            self._end(connection, reason)
+            if connection.mine:
+                self.end(connection, reason)
 
     def _drop(self, connection: Connection) -> None:
-        """The session is over by record: close in order, without a reset."""
+        """The session is over by record: its owner closes in order, without a reset; who stood by just closes."""
         self.connections.pop(connection.session, None)
-        self._reader(connection, wanted=False)
+        self._reading.want(connection, False)
         self._writer(connection, wanted=False)
-        self._closing.close(connection.sock)
+        self._keeper.forget(connection)
+        if connection.mine or connection.open.session.partition(".")[0] == self.engine.incarnation:
+            self._closing.close(connection.sock)
+        else:
+            connection.sock.close()
+
+    def gone(self, ids: Iterable[str]) -> None:
+        """The peer dropped these sessions; those that the state does not have are over here, too."""
+        for id_ in ids:
+            if id_ in self.connections and id_ not in self.engine.state.sessions:
+                self._drop(self.connections[id_])
+
+    def settle_orphans(self, dead: str) -> None:
+        """Sockets of a dead incarnation that no applied entry knows: never will."""
+        for id_, connection in list(self.connections.items()):
+            if id_.partition(".")[0] == dead and id_ not in self.engine.state.sessions:
+                self._settle_orphan(connection)
+
+    def _settle_orphan(self, connection: Connection) -> None:
+        """A brand-new accepted connection becomes a session of ours; anything else that the log does not know is closed."""
+        counters = self._counters(connection)
+        self.connections.pop(connection.session)
+        self._keeper.forget(connection)
+        if connection.connecting or counters.consumed or counters.written:
+            event(log, logging.WARNING, "session.unknown", session=connection.session, link=connection.link)
+            self._closing.close(connection.sock)
+        else:
+            self.open(connection.link, connection.sock, -1, connection.open.remote)
 
     # --- what has no event
 
     def poll(self) -> None:
         """Some ten times a second: acknowledged output, half-closed sessions, bounds, what a hold had put off."""
-        now = self._now()
+        now, state = self._now(), self.engine.state
         acked: list[tuple[str, int]] = []
         for connection in list(self.connections.values()):
-            session = self.engine.state.sessions.get(connection.session)
-            if session is None or self.engine.state.acting(session.owner) != self.engine.incarnation:
+            session = state.sessions.get(connection.session)
+            if session is None or not connection.mine or connection.moving or connection.ending:
                 continue
-            if connection.failure and not connection.ending:
-                self._end(connection, connection.failure)
-                continue
-            if not session.connected or connection.ending:
-                continue
-            if self.held:
+            if connection.failure:
+                self.end(connection, connection.failure)
+            elif self.held:
                 connection.note_seen(connection.consumed + kernel.unread(connection.sock), now)
-                continue
-            if session.output > session.acked:
-                self._poll_output(connection, session, acked, now)
-            if connection.finished:
-                self._half_closed(connection, session)
-            elif not connection.pending and not connection.reading:
-                self._reader(connection, wanted=True)
+            elif session.connected:
+                if session.output > session.acked:
+                    self._poll_output(connection, session, acked, now)
+                if connection.finished:
+                    self.half_closed(connection, session)
+                elif not connection.pending and not connection.reading and not self._reading.paused:
+                    self._reading.want(connection, True)
         for first in range(0, len(acked), ACKED_MAX):
             self._submit(Acked(tuple(acked[first : first + ACKED_MAX])), ("acked", 0))
 
@@ -321,41 +354,29 @@ class Sessions:
         if offset > session.acked:
             acked.append((session.id, offset))
         if session.output - offset > link.outbox_max_bytes:
-            self._end(connection, "too much output is not acknowledged")
+            self.end(connection, "too much output is not acknowledged")
         elif offset < session.output and now - connection.acked_ms > link.outbox_age_max_ms:
-            self._end(connection, "its output is not acknowledged")
+            self.end(connection, "its output is not acknowledged")
 
     def hold(self, held: bool) -> None:
-        """Without the log nothing is consumed or written; what waits goes on ageing. Afterwards everything is looked at anew."""
+        """Without the log nothing is consumed or written; what waits goes on ageing. Afterwards all is looked at anew."""
         self.held = held
-        if not held:
-            self.follow(list(self.connections))
+        self.pause(held)
 
-    def crowd(self, crowded: bool) -> None:
-        """Too much waits for the log: input stays in the kernel."""
-        if self._crowded and not crowded:
-            self._crowded = crowded
+    def pause(self, paused: bool) -> None:
+        """Input stays in the kernel: too much waits for the log, or the switch holds."""
+        was, self._reading.paused = self._reading.paused, paused or self.held
+        if was and not self._reading.paused:
             self.follow(list(self.connections))
-        self._crowded = crowded
 
     def close(self) -> None:
-        """Close every socket (the process leaves)."""
+        """Close every socket (the process leaves); those that the peer holds live on there."""
         for connection in list(self.connections.values()):
-            self._reader(connection, wanted=False)
+            self._reading.want(connection, False)
             self._writer(connection, wanted=False)
             connection.sock.close()
         self.connections.clear()
         self._closing.finish()
-
-    # --- interest in the event loop
-
-    def _reader(self, connection: Connection, *, wanted: bool) -> None:
-        if wanted != connection.reading:
-            connection.reading = wanted
-            if wanted:
-                self._loop.add_reader(connection.fd, self._readable, connection)
-            else:
-                self._loop.remove_reader(connection.fd)
 
     def _writer(self, connection: Connection, *, wanted: bool) -> None:
         if wanted != connection.writing:
@@ -371,5 +392,5 @@ def _address(name: tuple[str, int]) -> str:
 
 
 def _cause(error: OSError) -> str:
-    """"ECONNRESET", or what we said ourselves."""
+    """ "ECONNRESET", or what we said ourselves."""
     return errno.errorcode.get(error.errno, str(error.errno)) if error.errno else str(error)

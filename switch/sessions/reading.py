@@ -1,0 +1,143 @@
+"""From readable sockets to offers: peek, cut frames, offer them in order. Nothing is taken out of the kernel here."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from messages.framing import FramingError
+from messages.message import MessageError
+from switch.core.engine import Engine
+from switch.core.proposals import Piece, Proposal
+from switch.core.records import Session
+from switch.core.tend import Subject
+from switch.ops.logs import event
+from switch.points import reach
+from switch.sessions.connection import Connection
+
+log = logging.getLogger("switch.sessions")
+Submit = Callable[[Proposal, Subject], None]
+FRAMES_MAX = 256  # offered of one peek
+PIECE_MAX = 262_144
+
+
+class Enders(Protocol):
+    """Whom reading tells what it finds out about a session."""
+
+    def broke(self, connection: Connection, error: OSError) -> None: ...
+
+    def half_closed(self, connection: Connection, session: Session) -> None: ...
+
+    def end(self, connection: Connection, reason: str) -> None: ...
+
+
+class Reading:
+    """Reads for all connections of a node. `paused`: input stays in the kernel (a hold, or too much waits for the log)."""
+
+    def __init__(
+        self, engine: Engine, submit: Submit, enders: Enders, scratch: memoryview, now: Callable[[], float]
+    ) -> None:
+        self.engine = engine
+        self.paused = False
+        self._submit = submit
+        self._enders = enders
+        self._scratch = scratch
+        self._now = now
+        self._loop = asyncio.get_running_loop()
+
+    def want(self, connection: Connection, wanted: bool) -> None:
+        """Turn the read interest on or off: while an offer is pending epoll would spin."""
+        if wanted != connection.reading:
+            connection.reading = wanted
+            if wanted:
+                self._loop.add_reader(connection.fd, self._readable, connection)
+            else:
+                self._loop.remove_reader(connection.fd)
+
+    def _readable(self, connection: Connection) -> None:
+        session = self.engine.state.sessions.get(connection.session)
+        if session is None or connection.pending or not connection.mine or connection.moving:
+            self.want(connection, False)
+            return
+        try:
+            size = connection.peek(self._scratch[: self.engine.wires[session.link].link.peek_max_bytes])
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._enders.broke(connection, error)
+            return
+        now = self._now()
+        if not size:
+            connection.finished = True
+            connection.fin_ms = now
+            self.want(connection, False)
+            self._enders.half_closed(connection, session)
+            return
+        connection.note_seen(connection.consumed + size, now)
+        if self.paused:
+            self.want(connection, False)
+            return
+        self._offer(connection, session, size, now)
+
+    def _offer(self, connection: Connection, session: Session, size: int, now: float) -> None:
+        """Offer the frames among the peeked bytes, in order."""
+        held = len(session.piece)
+        data = session.piece + bytes(self._scratch[:size]) if held else self._scratch[:size]
+        cuts = self.engine.wires[session.link].framer.cut(data)
+        start = session.applied
+        for frame in cuts.frames[:FRAMES_MAX]:
+            end = session.applied + frame.end - held
+            reach("offer.before")
+            try:
+                proposal = self.engine.offer(session, start, end, frame, connection.age_ms(end, now))
+            except MessageError as error:
+                self._unparseable(connection, session, start, end, error)
+                break
+            self._propose(connection, proposal)
+            reach("offer.after")
+            start = end
+        if connection.pending or connection.ending:
+            self.want(connection, False)
+            connection.want(1)
+        elif cuts.error is not None:
+            self._bad_frame(connection, session, cuts.error)
+        elif connection.low_water > 1 and size < connection.low_water:
+            # woken for less than we asked for: the queue is full, or a FIN follows
+            size = min(size, PIECE_MAX)
+            self._propose(connection, Piece(session.id, start, start + size, bytes(self._scratch[:size])))
+            self.want(connection, False)
+            connection.want(1)
+        else:
+            connection.want(max(cuts.need - held, size + 1))
+
+    def _propose(self, connection: Connection, proposal: Proposal) -> None:
+        connection.pending += 1
+        self._submit(proposal, ("input", connection.session))
+
+    def _unparseable(
+        self, connection: Connection, session: Session, start: int, end: int, error: MessageError
+    ) -> None:
+        if connection.pending:
+            return  # the good frames before it first; it is met again
+        event(log, logging.WARNING, "input.unparseable", link=session.link, session=session.id, remote=session.remote,
+              frame=start, error=error.reason, field=error.field or None, offset=error.offset)  # fmt: skip
+        if self.engine.wires[session.link].link.unparseable == "close":
+            self._enders.end(connection, "unparseable message")
+        else:
+            self._propose(connection, self.engine.ignore(session, start, end))
+
+    def _bad_frame(self, connection: Connection, session: Session, error: FramingError) -> None:
+        event(log, logging.WARNING, "input.bad_frame", link=session.link, session=session.id, remote=session.remote,
+              frame=session.applied, error=error.reason, offset=error.offset)  # fmt: skip
+        self._enders.end(connection, "unreadable frame")
+
+    def resolved(self, connection: Connection, accepted: bool) -> bool:
+        """One offer of the session's input was applied or refused. False when it was refused too often in a row."""
+        connection.pending -= 1
+        connection.lost = connection.lost or not accepted
+        if connection.pending:
+            return True
+        connection.losses = connection.losses + 1 if connection.lost else 0
+        connection.lost = False
+        session = self.engine.state.sessions.get(connection.session)
+        return session is None or connection.losses <= self.engine.wires[session.link].link.offers_max
