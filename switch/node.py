@@ -11,7 +11,7 @@ from switch.config import Config, load
 from switch.core import snapshot
 from switch.core.engine import Engine
 from switch.core.fold import Applied
-from switch.core.proposals import Proposal, Configure, Heir, Join, Leave, Live, Snapshot, encode, encode_entry
+from switch.core.proposals import Configure, Join, Leave, Live, Open, Proposal, Snapshot, encode, encode_entry
 from switch.core.records import Incarnation, Status
 from switch.core.tend import Subject
 from switch.mirror.entry import Entry
@@ -19,13 +19,19 @@ from switch.mirror.mirror import Mirror
 from switch.mirror.sealing import Sealer
 from switch.ops.logs import event
 from switch.ops.metrics import Metrics
-from switch.peer import Watch, boot_id, kill, start_time
-from switch.sessions.links import Links, activated
+from switch.peer import boot_id, kill, start_time
+from switch.points import reach
+from switch.sessions import kernel
+from switch.sessions.links import Links
+from switch.sessions.manager import given, stored
 from switch.sessions.sessions import Sessions
+from switch.succession import TICK_MS, Succession
 
 log = logging.getLogger("switch.node")
 POLL_MS = 100
 LEAVE_S = 5.0
+SYNC_S = 3.0  # how long a joiner waits for the peer's sockets
+SETTLE_MS = 250.0  # after a hold or takeover: answers that wait in the kernel go before timeouts
 LOUD = {"state.diverged": logging.CRITICAL, "node.heir": logging.WARNING, "transaction.timeout": logging.WARNING,
         "transaction.undone": logging.WARNING, "link.sign_on_refused": logging.WARNING}  # fmt: skip
 QUIET = {"request.repeated", "request.refused", "advice.queued", "advice.acknowledged"}
@@ -42,22 +48,27 @@ class Node:
         self.engine = Engine(node)
         self._loop = asyncio.get_running_loop()
         self._boot_id = boot_id()
-        self.sessions = Sessions(self.engine, self.submit, self._boot_id, self.now)
-        given = activated(dict(os.environ), os.getpid())
-        self.links = Links(self.sessions, node, given, self.now)
-        sealer = Sealer(config.pair.key_file)
-        self.mirror = Mirror(config.etcd, config.pair.name, node, sealer, self)
-        self._watch = Watch(self._process_ended)
+        directory = Path(config.pair.run_directory)
+        self.succession = Succession(self, self.engine, directory, config.pair.name, config.pair.peer_silence_ms)
+        self.sessions = Sessions(self.engine, self.submit, self.succession, self._boot_id, self.now)
+        self._given = given(dict(os.environ), os.getpid())
+        listeners = {name: sockets[0] for name, sockets in self._given.items() if stored(name) is None}
+        self.links = Links(self.sessions, node, listeners, self.now)
+        self.mirror = Mirror(config.etcd, config.pair.name, node, Sealer(config.pair.key_file), self)
+        self.succession.serve(self.sessions, self.links, self.mirror)
         self._ticking = False
         self._tend_soon = False
         self._snapshotting: asyncio.Task[None] | None = None
-        self._heirs: set[asyncio.Task[None]] = set()
-        self._ended: set[str] = set()  # incarnations whose process we saw end
+        self._tend_after = 0.0  # input that waits goes before timers (after a hold or a takeover)
+        self._leaving = False
         self._reopen: list[Subject] = []
         self._stop = asyncio.Event()
 
     def now(self) -> float:
         return self._loop.time() * 1000
+
+    def epoch_ms(self) -> float:
+        return time.time() * 1000
 
     def submit(self, proposal: Proposal, subject: Subject) -> None:
         self.mirror.submit(encode(proposal), subject)
@@ -75,48 +86,67 @@ class Node:
     def me(self) -> Incarnation:
         return self.engine.state.incarnations[self.engine.incarnation]
 
-    def peer(self) -> Incarnation | None:
-        """The newest incarnation of the other node."""
-        id_ = self.engine.state.nodes.get("b" if self.node == "a" else "a")
-        return self.engine.state.incarnations[id_] if id_ else None
-
     # --- life
 
     async def run(self, ready: Any) -> None:
         """Join, serve until stopped, leave. `ready()` is called when the node serves."""
         await self.mirror.start()
-        before = self.engine.state.incarnations.get(self.engine.state.nodes.get(self.node, ""))
-        if before is not None and before.status in (Status.JOINING, Status.LIVE):
-            await kill(before)
-            self._ended.add(before.id)
+        for before in list(self.engine.state.incarnations.values()):
+            if before.node == self.node and before.status in (Status.JOINING, Status.LIVE):
+                await kill(before)
+        self.succession.handover.listen()
         number = await self.mirror.join(self._join)
+        reach("join.after")
         self.engine.become(f"{self.node}{number}")
-        self._pair_changed()
+        self._restore()
+        self.succession.joined()
         if not self.engine.state.meta.rules or not self.engine.state.live():
             self.submit(Configure(self.config.rules.encode()), ("configure", 0))
         elif self.engine.state.meta.rules != self.config.rules.encode():
             event(log, logging.WARNING, "rules.differ", do="the active rules stay; make them the file's with: switchctl reload")
-        self.submit(Live(), ("live", 0))
         poll = asyncio.create_task(self._poll())
+        tick = asyncio.create_task(self._tick())
         stopped = asyncio.create_task(self._stop.wait())
         try:
             await self._live(stopped)
             if not self._stop.is_set():
                 self.links.listen()
+                self.succession.share_listeners()
                 ready()
                 event(log, logging.INFO, "node.serving", incarnation=self.engine.incarnation, index=self.mirror.index)
-            await asyncio.wait((self.mirror.failed, poll, stopped), return_when=asyncio.FIRST_COMPLETED)
-            for over in (self.mirror.failed, poll):
+            await asyncio.wait((self.mirror.failed, poll, tick, stopped), return_when=asyncio.FIRST_COMPLETED)
+            for over in (self.mirror.failed, poll, tick):
                 if over.done():
                     over.result()
             await self._leave()
         finally:
             poll.cancel()
+            tick.cancel()
             stopped.cancel()
 
+    def _restore(self) -> None:
+        """Sockets of sessions that the service manager kept while no process of this node ran."""
+        for name, sockets in self._given.items():
+            known = stored(name)
+            if known is None:
+                continue
+            id_, slot, link = known
+            for sock in sockets:
+                session = self.engine.state.sessions.get(id_)
+                cookie, remote = (session.cookie, session.remote) if session else ("", kernel.remote(sock))
+                self.sessions.stand_by(Open(id_, link, slot, cookie, remote, "", ""), sock)
+
     async def _live(self, stopped: asyncio.Task[Any]) -> None:
+        """Caught up with the log and, where there is a peer, with its sockets: say so and wait until that is applied."""
+        patience = self.now() + SYNC_S * 1000
+        while not self.succession.synced and self.succession.peer() is not None and self.now() < patience:
+            if stopped.done() or self.mirror.failed.done():
+                return
+            await asyncio.sleep(POLL_MS / 20_000)
+        reach("live.before")
+        self.submit(Live(), ("live", 0))
         while self.me.status is not Status.LIVE and not stopped.done() and not self.mirror.failed.done():
-            await asyncio.sleep(POLL_MS / 5000)
+            await asyncio.sleep(POLL_MS / 20_000)
 
     def _join(self, number: int, token: str) -> bytes:
         pid = os.getpid()
@@ -126,20 +156,27 @@ class Node:
         return encode_entry([Join(self.node, number, token, self._boot_id, pid, started, cluster)])
 
     async def _leave(self) -> None:
-        """End the sessions in order, say so, and go."""
+        """Hand the sessions to the peer, or end them in order where there is none; say so, and go."""
         event(log, logging.INFO, "node.leaving", incarnation=self.engine.incarnation)
+        self._leaving = True
         self.links.close()
+        reach("leave.before")
         deadline = self.now() + LEAVE_S * 1000
-        while self.sessions.connections and self.now() < deadline and not self.mirror.failed.done():
-            self.sessions.end_all("node leaves")
-            await asyncio.sleep(POLL_MS / 1000)
+        while self._acting() and self.now() < deadline and not self.mirror.failed.done():
+            if not self.succession.drain():
+                self.sessions.end_all("node leaves")
+            await asyncio.sleep(POLL_MS / 5000)
         self.submit(Leave(), ("leave", 0))
         while self.me.status is Status.LIVE and self.now() < deadline and not self.mirror.failed.done():
             await asyncio.sleep(POLL_MS / 5000)
         await self.mirror.leave()
 
+    def _acting(self) -> bool:
+        state, me = self.engine.state, self.engine.incarnation
+        return any(state.acting(session.owner) == me for session in state.sessions.values())
+
     async def close(self) -> None:
-        self._watch.stop()
+        self.succession.close()
         self.sessions.close()
         await self.mirror.close()
 
@@ -150,6 +187,7 @@ class Node:
         self.sessions.follow(list(self.sessions.connections))
 
     def apply(self, entry: Entry) -> None:
+        reach("apply.before")
         applied = self.engine.apply(f"{entry.node}{entry.incarnation}", entry.index, entry.body, self.now())
         self.metrics.entry(len(entry.body), len(applied.accepted))
         touched = applied.touched
@@ -157,11 +195,20 @@ class Node:
             if not accepted:
                 self.metrics.refused.inc()
             self._resolved(subject, accepted, touched)
-        self.sessions.follow(touched)
+        reach("apply.after")
+        self.sessions.follow(touched, decided=True)
         self._say(applied, mine=entry.node == self.node)
         if applied.pair and self.engine.incarnation:
-            self._pair_changed()
+            self._pair_changed(applied)
         self._soon()
+
+    def _pair_changed(self, applied: Applied) -> None:
+        self.metrics.simplex.set(len(self.engine.state.live()) < 2)
+        for note in applied.notes:
+            if note.event == "node.heir":
+                self._tend_after = self.now() + SETTLE_MS
+                self.succession.heir_applied(note.fields["dead"], note.fields["heir"], note.fields["sessions"])
+        self.succession.changed()
 
     def _resolved(self, subject: Subject, accepted: bool, touched: dict[str, None]) -> None:
         kind, key = subject
@@ -171,10 +218,12 @@ class Node:
             touched[key] = None
         elif kind == "tick":
             self._ticking = False
-        elif kind == "open":
-            self.sessions.opened(str(key), accepted)
         elif kind == "end" and not accepted:
-            self.sessions.end_dropped(str(key))
+            self.sessions.end_refused(str(key))
+        elif kind == "move":
+            assert isinstance(key, tuple)
+            self.sessions.moved(key)
+            touched.update(dict.fromkeys(key))
         else:
             self.engine.resolved(subject)
 
@@ -195,9 +244,10 @@ class Node:
         event(log, logging.WARNING, "switch.held" if held else "switch.resumed", index=self.mirror.index)
         self.metrics.held.set(held)
         self.sessions.hold(held)
-        if self.engine.incarnation and self.me.status is Status.LIVE:
+        if self.engine.incarnation and self.me.status is Status.LIVE and not self._leaving:
             self.links.pause(held)
         if not held:
+            self._tend_after = self.now() + SETTLE_MS
             self._soon()
 
     def _offer_again(self) -> None:
@@ -218,36 +268,6 @@ class Node:
                 level = LOUD.get(note.event, logging.DEBUG if note.event in QUIET else logging.INFO)
                 event(log, level, note.event, **note.fields)
 
-    # --- the pair
-
-    def _pair_changed(self) -> None:
-        peer = self.peer()
-        self.metrics.simplex.set(len(self.engine.state.live()) < 2)
-        if peer is not None and peer.status in (Status.JOINING, Status.LIVE):
-            self._watch.follow(peer)
-        for id_ in sorted(self._ended):
-            dead = self.engine.state.incarnations.get(id_)
-            if dead is None or dead.status not in (Status.JOINING, Status.LIVE):
-                self._ended.discard(id_)
-            elif dead.node == self.node:
-                # its fence is ours already
-                self._ended.discard(id_)
-                self.submit(Heir(id_, ()), ("heir", id_))
-
-    def _process_ended(self, id_: str) -> None:
-        """The peer's process has ended: become its heir, unless it left in order."""
-        dead = self.engine.state.incarnations.get(id_)
-        event(log, logging.WARNING, "peer.ended", incarnation=id_)
-        if dead is None or dead.status not in (Status.JOINING, Status.LIVE):
-            return
-        task = asyncio.create_task(self._inherit(dead))
-        self._heirs.add(task)
-        task.add_done_callback(self._heirs.discard)
-
-    async def _inherit(self, dead: Incarnation) -> None:
-        taken = await self.mirror.take_fence_of(dead.node, dead.number, lambda: encode_entry([Heir(dead.id, ())]))
-        event(log, logging.WARNING, "heir.appended" if taken else "heir.not_needed", dead=dead.id)
-
     # --- what has no event
 
     async def _poll(self) -> None:
@@ -261,16 +281,23 @@ class Node:
                     beat = self.now()
                     self._ticking = True
                     self.submit(self.engine.heartbeat(beat), ("tick", 0))
-                if self.me.status is Status.LIVE:
+                if self.me.status is Status.LIVE and not self._leaving:
                     self.links.connect()
                     self._snapshot()
+                    self.succession.balance()
                 self._tend()
             self.sessions.poll()
-            self.sessions.crowd(self.mirror.backlog_bytes > self.config.pair.backlog_max_bytes)
+            self.sessions.pause(self.mirror.backlog_bytes > self.config.pair.backlog_max_bytes)
             self.metrics.sample(self.engine, self.mirror, self.sessions)
             if self.engine.diverged:
                 raise RuntimeError("the nodes' states differ")
             await asyncio.sleep(POLL_MS / 1000)
+
+    async def _tick(self) -> None:
+        """What watches the peer, and is watched by it."""
+        while True:
+            self.succession.tick()
+            await asyncio.sleep(TICK_MS / 1000)
 
     def _soon(self) -> None:
         if not self._tend_soon:
@@ -279,7 +306,9 @@ class Node:
 
     def _tend(self) -> None:
         self._tend_soon = False
-        if self.mirror.held or not self.engine.incarnation or self.me.status is not Status.LIVE:
+        if self.mirror.held or not self.engine.incarnation or self.now() < self._tend_after:
+            return
+        if self.me.status is not Status.LIVE:
             return
         for subject, proposal in self.engine.tend(self.now(), time.time()):
             self.submit(proposal, subject)

@@ -41,6 +41,7 @@ def status(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
         "transactions": len(state.transactions),
         "outcomes": len(state.outcomes),
         "advices": len(state.advices),
+        "takeovers": [msgspec.to_builtins(each) for each in node.succession.takeovers],
         "mirror": node.mirror.health(),
     }
 

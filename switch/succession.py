@@ -1,0 +1,315 @@
+"""The two nodes as a pair: who stands by for whom, who is suspect, who becomes heir, and how sessions move.
+
+One path for death, hang and stop: suspect, kill by pidfd, take in what is still on the handover socket, append the heir
+entry under both fences; the world follows when it is applied. Every step may be cut short by our own death: whoever comes
+next starts from the beginning, and the log decides.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from switch.core.engine import Engine
+from switch.core.proposals import Heir, Open, Proposal, encode_entry
+from switch.core.records import Incarnation, Status
+from switch.core.tend import Subject
+from switch.detector import Detector
+from switch.mirror.mirror import Mirror
+from switch.ops.logs import event
+from switch.peer import Watch, boot_id, kill, start_time
+from switch.points import reach
+from switch.sessions.connection import Connection
+from switch.sessions.handover import FDS_MAX, VERSION, Gone, Handover, Hello, Listeners, Sockets, Synced
+from switch.sessions.links import Links
+from switch.sessions.manager import Store
+from switch.sessions.sessions import Sessions
+
+log = logging.getLogger("switch.pair")
+TICK_MS = 50.0
+BRING_S = 5.0  # how long sockets are waited for that somebody else may bring
+MOVE_MAX = 100  # sessions in one handover proposal
+TAKEOVERS_KEPT = 1000
+
+
+class Takeover(msgspec.Struct, frozen=True):
+    """One takeover, as operators see it."""
+
+    dead: str
+    noticed_epoch_ms: float
+    killed_ms: float  # after noticing: its process has ended
+    serving_ms: float  # after noticing: the heir entry is applied and its sessions are followed
+    sessions: int
+
+
+class Host(Protocol):
+    """What the node gives."""
+
+    def now(self) -> float: ...
+
+    def epoch_ms(self) -> float: ...
+
+    def submit(self, proposal: Proposal, subject: Subject) -> None: ...
+
+
+class Succession:
+    """The pair, as one node sees it. It is whom the handover socket tells (Holder) and who keeps sockets (Keeper)."""
+
+    def __init__(self, host: Host, engine: Engine, directory: Path, pair: str, silence_ms: float) -> None:
+        self.engine = engine
+        self.takeovers: list[Takeover] = []
+        self.synced = False  # the peer sent us every socket it holds
+        self._host = host
+        self._pair = pair
+        node, self._other = engine.node, "b" if engine.node == "a" else "a"
+        paths = [directory / f"{pair}-{name}.handover" for name in (node, self._other)]
+        self.handover = Handover(paths[0], paths[1], self)
+        self.store = Store(os.environ.get("NOTIFY_SOCKET"))
+        self._detector = Detector(silence_ms * (2 if node == "b" else 1), TICK_MS)
+        self._watch = Watch(lambda id_: self.suspect(id_, "its process has ended"))
+        self._succeeding: dict[str, asyncio.Task[None]] = {}
+        self._noticed: dict[str, tuple[float, float, float]] = {}  # dead: noticed (epoch, own clock), killed
+        self._closed = False
+
+    def serve(self, sessions: Sessions, links: Links, mirror: Mirror) -> None:
+        """The rest of the node."""
+        self._sessions, self._links, self._mirror = sessions, links, mirror
+
+    # --- the pair in the log
+
+    def peer(self) -> Incarnation | None:
+        """The newest incarnation of the other node, if it is joining or live."""
+        id_ = self.engine.state.nodes.get(self._other)
+        peer = self.engine.state.incarnations[id_] if id_ else None
+        return peer if peer is not None and not self._over(peer.id) else None
+
+    def _over(self, id_: str) -> bool:
+        item = self.engine.state.incarnations.get(id_)
+        return item is None or item.status not in (Status.JOINING, Status.LIVE)
+
+    def joined(self) -> None:
+        """Our join entry is applied: introduce ourselves to the peer that was here before us."""
+        me = self.engine.state.incarnations[self.engine.incarnation]
+        self.handover.introduce(Hello(VERSION, self._pair, me.id, me.token))
+        peer = self.peer()
+        alive = peer is not None and _runs(peer)
+        if not alive or not self.handover.connect():
+            self.synced = not alive
+        self.changed()
+
+    def changed(self) -> None:
+        """Incarnations joined, live, left or died."""
+        self.handover.consider()
+        peer = self.peer()
+        if peer is None:
+            self._watch.stop()
+        else:
+            self._watch.follow(peer)
+        for former in list(self.engine.state.incarnations.values()):
+            own = former.node == self.engine.node and former.id != self.engine.incarnation
+            if own and not self._over(former.id) and former.id not in self._succeeding:
+                self._spawn(former.id, self._succeed_own(former))
+
+    # --- suspect, kill, fence, heir
+
+    def suspect(self, id_: str, reason: str) -> None:
+        """Any hint that the peer is gone leads here."""
+        if self._over(id_) or id_ in self._succeeding or self._closed or not self.engine.incarnation:
+            return
+        event(log, logging.WARNING, "peer.suspect", incarnation=id_, reason=reason)
+        self._spawn(id_, self._succeed(self.engine.state.incarnations[id_]))
+
+    async def _succeed(self, dead: Incarnation) -> None:
+        noticed, at = self._host.epoch_ms(), self._host.now()
+        await kill(dead)
+        self._noticed[dead.id] = (noticed, at, self._host.now() - at)
+        self.handover.drain()  # descriptors in flight survive their sender
+        self.handover.part()
+        if not self.synced and not self._held(dead.id):
+            await self._wait_while(lambda: not self._over(dead.id) and not self._held(dead.id))
+        reach("heir.before")
+        taken = await self._mirror.take_fence_of(
+            dead.node, dead.number, lambda: encode_entry([Heir(dead.id, self._held(dead.id))])
+        )
+        reach("heir.after")
+        if not taken and not self._over(dead.id):
+            # its next incarnation has taken its fence: nothing of it can be appended any more, the entry is enough
+            self._host.submit(Heir(dead.id, self._held(dead.id)), ("heir", dead.id))
+
+    async def _succeed_own(self, former: Incarnation) -> None:
+        """Our own predecessor: its fence is ours, its process was seen to end before we joined.
+
+        A live peer holds its sockets and is the better heir; we are, when none comes forward.
+        """
+        await self._wait_while(lambda: not self._over(former.id) and self._peer_is_heir())
+        if not self._over(former.id):
+            self._host.submit(Heir(former.id, self._held(former.id)), ("heir", former.id))
+
+    def _peer_is_heir(self) -> bool:
+        peer = self.peer()
+        return peer is not None and peer.status is Status.LIVE and _runs(peer)
+
+    async def _wait_while(self, condition: Callable[[], bool]) -> None:
+        deadline = self._host.now() + BRING_S * 1000
+        while condition() and self._host.now() < deadline:
+            await asyncio.sleep(TICK_MS / 5000)
+
+    def _spawn(self, id_: str, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._succeeding[id_] = task
+        task.add_done_callback(lambda done: self._done(id_, done))
+
+    def _done(self, id_: str, task: "asyncio.Task[None]") -> None:
+        self._succeeding.pop(id_, None)
+        if not task.cancelled() and task.exception() is not None and not self._mirror.failed.done():
+            # Fenced and the like end the node through mirror.failed; anything else is a defect and must not be silent
+            context = {"message": "succession failed", "exception": task.exception()}
+            asyncio.get_running_loop().call_exception_handler(context)
+
+    def _held(self, dead: str) -> tuple[str, ...]:
+        """The sockets we hold of sessions that the incarnation acts for, and of sessions it may have opened."""
+        state = self.engine.state
+        return tuple(
+            id_ for id_ in self._sessions.connections
+            if (state.acting(state.sessions[id_].owner) if id_ in state.sessions else id_.partition(".")[0]) == dead
+        )  # fmt: skip
+
+    def heir_applied(self, dead: str, heir: str, sessions: int) -> None:
+        """An heir entry was applied and the world has followed. If we are the heir, settle what no entry knows."""
+        if heir != self.engine.incarnation:
+            return
+        self._sessions.settle_orphans(dead)
+        epoch, at, killed = self._noticed.pop(dead, (self._host.epoch_ms(), self._host.now(), 0.0))
+        passed = round(self._host.now() - at, 2)
+        self.takeovers.append(Takeover(dead, epoch, round(killed, 2), passed, sessions))
+        del self.takeovers[:-TAKEOVERS_KEPT]
+        event(log, logging.WARNING, "takeover.done", dead=dead, sessions=sessions, ms=passed)
+
+    # --- the handover socket tells (Holder)
+
+    def known(self, hello: Hello, pid: int) -> bool | None:
+        incarnation = self.engine.state.incarnations.get(hello.incarnation)
+        if incarnation is None:
+            return None
+        return (incarnation.token, incarnation.pid, incarnation.boot_id) == (hello.token, pid, boot_id())
+
+    def peer_up(self) -> None:
+        """Everything we hold goes over: listeners, then sessions, then the word that this was all."""
+        self._detector.begin(self._host.now())
+        self.share_listeners()
+        held = [each for each in self._sessions.connections.values() if each.shareable]
+        for first in range(0, len(held), FDS_MAX):
+            rows = held[first : first + FDS_MAX]
+            self.handover.send(Sockets(tuple(each.open for each in rows)), [each.fd for each in rows])
+        self.handover.send(Synced(), [])
+
+    def share_listeners(self) -> None:
+        """The peer accepts from our listening sockets, too."""
+        names = sorted(self._links.listening)
+        for first in range(0, len(names), FDS_MAX):
+            part = names[first : first + FDS_MAX]
+            fds = [self._links.listening[name].fileno() for name in part]
+            self.handover.send(Listeners(tuple(part)), fds)
+
+    def peer_down(self, incarnation: str, reason: str) -> None:
+        self._links.peer = ""
+        if reason:
+            self.suspect(incarnation, reason)
+
+    def received(self, opens: tuple[Open, ...], sockets: list[socket.socket]) -> None:
+        for open_, sock in zip(opens, sockets, strict=True):
+            self._sessions.stand_by(open_, sock)
+            connection = self._sessions.connections.get(open_.session)
+            if connection is not None and connection.sock is sock:
+                self.store.keep(open_, sock.fileno())
+
+    def received_gone(self, ids: tuple[str, ...]) -> None:
+        self._sessions.gone(ids)
+
+    def received_listeners(self, names: tuple[str, ...], sockets: list[socket.socket]) -> None:
+        for name, sock in zip(names, sockets, strict=True):
+            self._links.hold(name, sock)
+
+    def peer_synced(self) -> None:
+        self.synced = True
+
+    def peer_beat(self) -> None:
+        self._detector.beat(self._host.now())
+
+    # --- keeping sockets (Keeper)
+
+    def keep(self, connection: Connection, then: Callable[[], None]) -> None:
+        def shared() -> None:
+            reach("share.after")
+            connection.shareable = True
+            then()
+
+        reach("share.before")
+        self.store.keep(connection.open, connection.fd)
+        self.handover.send(Sockets((connection.open,)), [connection.fd], shared)
+
+    def forget(self, connection: Connection) -> None:
+        self.store.forget(connection.open)
+        self.handover.send(Gone((connection.session,)), [])
+
+    # --- what has no event
+
+    def tick(self) -> None:
+        """Every TICK_MS: is the peer there, and may it be given sessions?"""
+        self.handover.alive()
+        self.handover.drain()
+        peer = self.peer()
+        if peer is None or not self.handover.up or peer.id != self.handover.peer:
+            return
+        if self._detector.tick(self._host.now()):
+            self.suspect(peer.id, "silent")
+        self._links.peer = peer.id if self._ready(peer) else ""
+
+    def _ready(self, peer: Incarnation) -> bool:
+        """Whether the peer can act for any of our sessions."""
+        same = self.handover.up and self.handover.peer == peer.id and peer.id not in self._succeeding
+        return same and peer.status is Status.LIVE and self.synced
+
+    def balance(self) -> None:
+        """A peer that has come back gets its share of the sessions, by handover: its slots of networks, half of the rest."""
+        peer = self.peer()
+        if peer is None or not self._ready(peer):
+            return
+        state, me, live = self.engine.state, self.engine.incarnation, self.engine.state.live()
+        move: list[str] = []
+        for link, ids in state.links.items():
+            owners = {id_: state.acting(state.sessions[id_].owner) for id_ in ids}
+            mine = [id_ for id_, owner in owners.items() if owner == me]
+            if self.engine.wires[link].link.outbound:
+                move += [id_ for id_ in mine if live[state.sessions[id_].slot % len(live)] == peer.id]
+                continue
+            surplus = (len(mine) - sum(owner == peer.id for owner in owners.values())) // 2
+            if surplus > max(1, len(owners) // 10):
+                move += mine[:surplus]
+        self._sessions.move(move[:MOVE_MAX], peer.id)
+
+    def drain(self) -> bool:
+        """Everything we act for goes to the peer (we are about to leave). False when nobody can take it."""
+        peer = self.peer()
+        if peer is None or not self._ready(peer):
+            return False
+        mine = [id_ for id_, each in self._sessions.connections.items() if each.mine and not each.moving]
+        self._sessions.move(mine[:MOVE_MAX], peer.id)
+        return True
+
+    def close(self) -> None:
+        self._closed = True
+        self._watch.stop()
+        for task in self._succeeding.values():
+            task.cancel()
+        self.handover.close()
+        self.store.close()
+
+
+def _runs(incarnation: Incarnation) -> bool:
+    return incarnation.boot_id == boot_id() and start_time(incarnation.pid) == incarnation.start_time
