@@ -19,12 +19,13 @@ import msgspec
 from .batch import Batch, Outcome, Rival
 from .client import BACKOFF_MAX_S, BACKOFF_S, Client
 from .entry import Follower, pack
-from .errors import LogBroken, MirrorError
+from .errors import LogBroken, MirrorError, ProposalTooLarge
 from .keys import Fence, Keys, Position, decode_fence
 from .sealing import Sealer
 
 log = logging.getLogger("switch.mirror")
 
+PROPOSAL_BYTES_MAX = 1024 * 1024  # one larger than `batch_bytes_max` is an entry alone; etcd takes 1.5 MiB
 UNSEEN_MAX = 8  # appended and not yet seen: beyond it the next append waits for the watch
 LATENCIES_KEPT = 512
 
@@ -80,8 +81,8 @@ class Appender:
 
     def submit(self, proposal: bytes, context: Any) -> None:
         """Queue one encoded proposal for the next entry."""
-        if len(proposal) > self._settings.batch_bytes_max:
-            raise ValueError(f"a proposal of {len(proposal)} bytes is larger than an entry may be")
+        if len(proposal) > PROPOSAL_BYTES_MAX:
+            raise ProposalTooLarge(f"a proposal of {len(proposal)} bytes is larger than an entry may be")
         if not self._queue:
             self._queued_since = time.monotonic()
         self._queue.append((proposal, context))

@@ -31,3 +31,7 @@ class Unsealable(MirrorError):
 
 class Unavailable(Exception):
     """No endpoint answered in time. Not final: the same can be tried again."""
+
+
+class ProposalTooLarge(ValueError):
+    """A proposal that no entry can hold: its maker's affair, the log goes on."""

@@ -45,6 +45,7 @@ class Connection:
         self.failure = ""
         self.acked = 0
         self.acked_ms = 0.0  # when `acked` last moved, or output began to wait
+        self.looked = False  # at its input
         self.seen: deque[tuple[int, float]] = deque()  # (input offset, when bytes below it were first seen)
 
     def adopt(self, session: Session, now: float) -> int:
@@ -75,6 +76,10 @@ class Connection:
         reach("consume.after")
 
     def note_seen(self, upto: int, now: float) -> None:
+        """Input below `upto` is there. At the first look it may have waited long: for its session's entry, or an heir."""
+        if not self.looked:
+            self.looked = True
+            now -= kernel.idle_ms(self.sock)
         if (not self.seen or upto > self.seen[-1][0]) and len(self.seen) < SEEN_MAX:
             self.seen.append((upto, now))
 

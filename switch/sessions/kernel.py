@@ -19,6 +19,7 @@ SIOCINQ = termios.FIONREAD  # 0x541B: input not read yet
 SIOCOUTQ = termios.TIOCOUTQ  # 0x5411: written, not acknowledged
 TCP_USER_TIMEOUT = 18
 _INFO = struct.Struct("=B119xQQ")  # state @0, bytes_acked @120, bytes_received @128
+_LAST_DATA_RECEIVED = struct.Struct("=52xI")
 _SIZE = 256
 ESTABLISHED, SYN_SENT, CLOSE = 1, 2, 7
 _FIN_RECEIVED = frozenset((8, 9, 11, 6))  # CLOSE_WAIT, LAST_ACK, CLOSING, TIME_WAIT: a received FIN counts as a byte
@@ -61,6 +62,12 @@ def unread(sock: socket.socket) -> int:
 def unacknowledged(sock: socket.socket) -> int:
     """Bytes written that the remote kernel has not acknowledged."""
     return _queue(sock.fileno(), SIOCOUTQ)
+
+
+def idle_ms(sock: socket.socket) -> int:
+    """Milliseconds since data came last: all that is in the receive queue has waited at least as long."""
+    (idle,) = _LAST_DATA_RECEIVED.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECEIVED.size))
+    return int(idle)
 
 
 def counters(sock: socket.socket, *, connecting: bool) -> Counters:

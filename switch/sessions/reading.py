@@ -11,6 +11,7 @@ from switch.core.engine import Engine
 from switch.core.proposals import Piece, Proposal
 from switch.core.records import Session
 from switch.core.tend import Subject
+from switch.mirror.errors import ProposalTooLarge
 from switch.ops.logs import event
 from switch.points import reach
 from switch.sessions.connection import Connection
@@ -93,7 +94,11 @@ class Reading:
             except MessageError as error:
                 self._unparseable(connection, session, start, end, error)
                 break
-            self._propose(connection, proposal)
+            try:
+                self._propose(connection, proposal)
+            except ProposalTooLarge as error:
+                self._too_large(connection, session, start, error)
+                break
             reach("offer.after")
             start = end
         if connection.pending or connection.ending:
@@ -111,8 +116,8 @@ class Reading:
             connection.want(max(cuts.need - held, size + 1))
 
     def _propose(self, connection: Connection, proposal: Proposal) -> None:
-        connection.pending += 1
         self._submit(proposal, ("input", connection.session))
+        connection.pending += 1
 
     def _unparseable(
         self, connection: Connection, session: Session, start: int, end: int, error: MessageError
@@ -125,6 +130,13 @@ class Reading:
             self._enders.end(connection, "unparseable message")
         else:
             self._propose(connection, self.engine.ignore(session, start, end))
+
+    def _too_large(self, connection: Connection, session: Session, start: int, error: ProposalTooLarge) -> None:
+        if connection.pending:
+            return  # as above
+        event(log, logging.WARNING, "input.too_large", link=session.link, session=session.id, remote=session.remote,
+              frame=start, error=str(error))  # fmt: skip
+        self._enders.end(connection, "message larger than an entry may be")
 
     def _bad_frame(self, connection: Connection, session: Session, error: FramingError) -> None:
         event(log, logging.WARNING, "input.bad_frame", link=session.link, session=session.id, remote=session.remote,

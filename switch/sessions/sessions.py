@@ -88,10 +88,10 @@ class Sessions:
         connection = self.connections.get(id_)
         if connection is None:
             return
-        if kind == "open":
-            self._submit(connection.open, ("open", id_))
-        else:
+        if kind == "connected":
             self._connected(connection)
+        elif id_ not in self.engine.state.sessions:  # a snapshot that was loaded meanwhile may have it
+            self._submit(connection.open, ("open", id_))
 
     # --- following the state
 
