@@ -1,0 +1,227 @@
+"""Any order of things: both nodes propose on states that have moved on, lose proposals, die and return.
+
+The invariants stand in invariants.py and are looked at after each entry.
+"""
+
+from engines import FRAMER, UTC, Pair, answer_to, card, rules, status, transfer
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from messages.message import MessageError
+from switch.core.proposals import Acked, Connected, End, Move, Open
+from switch.core.records import Role
+from switch.core.rules import Limits
+
+REQUESTS = {
+    "pos": [card(1), card(1, mti="0201"), card(2), card(2, de4="000000009999"), card(3, mti="0220"), card(4)],
+    "bank": [transfer(1), transfer(2), transfer(2, "11.00")],
+}
+RULES = rules(
+    pos={},
+    net={"timeout_ms": 700, "inflight_max": 3, "lane_max": 4, "advice_retry_ms": 300, "advice_tries_max": 2},
+    hub={"timeout_ms": 700, "iso20022": {"timeout_profile": "pending"}},
+    limits=Limits(replay_window_ms=3_000, segment_outcomes=2, waiters_max=2, transactions_max=5, outcomes_max=4),
+)
+NODES = st.sampled_from("ab")
+NUMBERS = st.integers(0, 9)
+
+
+class Remote:
+    """The other end of a session: what it has sent and how much of our output it has."""
+
+    def __init__(self) -> None:
+        self.input = b""
+        self.answered: set[int] = set()  # offsets of frames it answered
+        self.pending = 0  # offers of its input in a queue
+
+
+class Races(RuleBasedStateMachine):
+    @initialize()
+    def begin(self) -> None:
+        self.pair = Pair(RULES)
+        self.queues: dict[str, list] = {"a": [], "b": []}
+        self.remotes: dict[str, Remote] = {}
+        self.opened = 0
+        for node, name, slot in (("a", "pos", -1), ("b", "pos", -1), ("a", "net", 0), ("b", "net", 1), ("b", "bank", -1), ("a", "hub", 0)):
+            self._open(node, name, slot)
+        for node in "ab":
+            self._append(node, 99)
+
+    def _open(self, node: str, name: str, slot: int) -> None:
+        self.opened += 1
+        id_ = f"{name}.{self.opened}"
+        self.remotes[id_] = Remote()
+        self.queues[node].append((("open", id_), Open(id_, name, slot, f"c{id_}", "r:1", "l:1", "")))
+        if slot >= 0:
+            self.queues[node].append((("connected", id_), Connected(id_, "l:1")))
+
+    def _append(self, node: str, count: int) -> None:
+        taken, self.queues[node][:] = self.queues[node][:count], self.queues[node][count:]
+        if taken:
+            accepted = self.pair.append(node, *(proposal for _, proposal in taken))
+            assert len(accepted) == len(taken)
+            self._resolve(node, taken)
+
+    def _resolve(self, node: str, taken: list) -> None:
+        for (kind, key), _ in taken:
+            if kind == "input":
+                self.remotes[key].pending -= 1
+            else:
+                self.pair.engines[node].resolved((kind, key))
+
+    def _alive(self, name: str = "") -> list[str]:
+        return [id_ for id_ in sorted(self.pair.state.sessions) if id_.startswith(name)]
+
+    # --- the world
+
+    @rule(name=st.sampled_from(["pos", "pos", "pos", "bank"]), pick=NUMBERS, which=NUMBERS)
+    def a_terminal_or_bank_sends(self, name: str, pick: int, which: int) -> None:
+        sessions = self._alive(name)
+        if sessions:
+            remote = self.remotes[sessions[pick % len(sessions)]]
+            remote.input += FRAMER.frame(REQUESTS[name][which % len(REQUESTS[name])])
+
+    @rule(name=st.sampled_from(["net", "net", "hub"]), pick=NUMBERS, on=NUMBERS, code=st.sampled_from(["00", "51"]), late=st.booleans())
+    def a_network_answers(self, name: str, pick: int, on: int, code: str, late: bool) -> None:
+        """Also twice, late, or on another session than asked."""
+        sessions = self._alive(name)
+        frames = [
+            (id_, out)
+            for id_ in sessions
+            for out in self.pair.session(id_).outbox
+            if out.role in (Role.FORWARD, Role.ADVICE) and (late or out.offset not in self.remotes[id_].answered)
+        ]
+        if frames:
+            id_, out = frames[pick % len(frames)]
+            self.remotes[id_].answered.add(out.offset)
+            payload = FRAMER.cut(out.data).frames[0].payload
+            number = 1 if b"M-1<" in payload else 2
+            if name == "net":
+                answer = answer_to(payload, code)
+            elif b"pacs.008" not in payload[:80]:
+                return
+            else:
+                answer = status(number, {"00": "ACSC", "51": "PDNG" if late else "RJCT"}[code])
+            self.remotes[sessions[on % len(sessions)]].input += FRAMER.frame(answer)
+
+    @rule(pick=NUMBERS)
+    def a_session_ends(self, pick: int) -> None:
+        sessions = self._alive()
+        if sessions:
+            id_ = sessions[pick % len(sessions)]
+            session = self.pair.session(id_)
+            acked = session.acked + (session.output - session.acked) * (pick % 3) // 2
+            if node := self._node(id_):
+                self.queues[node].append((("end", id_), End(id_, acked, "closed")))
+
+    @rule(pick=NUMBERS, part=st.integers(1, 4))
+    def a_remote_acknowledges(self, pick: int, part: int) -> None:
+        """All of the output, or some, in the middle of a frame."""
+        sessions = self._alive()
+        if sessions:
+            session = self.pair.session(sessions[pick % len(sessions)])
+            offset = session.acked + (session.output - session.acked) * part // 4
+            if (node := self._node(session.id)) and offset > session.acked:
+                self.queues[node].append((("acked", 0), Acked(((session.id, offset),))))
+
+    @rule(node=NODES, name=st.sampled_from(["pos", "pos", "net", "bank", "hub"]))
+    def a_session_opens(self, node: str, name: str) -> None:
+        if node in self.pair.engines and len(self._alive(name)) < 3:
+            slots = [slot for slot in (0, 1) if (name, slot) not in self.pair.state.slots]
+            if name in ("pos", "bank"):
+                self._open(node, name, -1)
+            elif slots:
+                self._open(node, name, slots[0])
+
+    # --- the nodes
+
+    def _node(self, id_: str) -> str:
+        acting = self.pair.state.acting(self.pair.session(id_).owner)
+        return acting[:1] if acting[:1] in self.pair.engines else ""
+
+    @rule(node=NODES)
+    def a_node_offers(self, node: str) -> None:
+        """All that its sessions have, on the state as it is now; it may be another one when the entry is applied."""
+        engine = self.pair.engines.get(node)
+        for id_ in self._alive() if engine else ():
+            remote, session = self.remotes[id_], self.pair.session(id_)
+            if self._node(id_) != node or remote.pending:
+                continue
+            start = session.applied
+            for frame in FRAMER.cut(remote.input[session.applied :]).frames[:4]:
+                end = session.applied + frame.end
+                try:
+                    proposal = engine.offer(session, start, end, frame, 0)
+                except MessageError:
+                    proposal = engine.ignore(session, start, end)
+                self.queues[node].append((("input", id_), proposal))
+                remote.pending += 1
+                start = end
+
+    @rule(node=NODES, count=st.sampled_from([1, 2, 5, 99]))
+    def an_entry_is_appended(self, node: str, count: int) -> None:
+        if node in self.pair.engines:
+            self._append(node, count)
+
+    @rule(node=NODES)
+    def a_queue_never_reaches_the_log(self, node: str) -> None:
+        if node in self.pair.engines:
+            taken, self.queues[node][:] = self.queues[node][:], []
+            self._resolve(node, taken)
+
+    @rule(passed=st.sampled_from([50, 250, 250, 500]), node=NODES)
+    def time_passes(self, passed: int, node: str) -> None:
+        self.pair.now_ms += passed
+        if node in self.pair.engines:
+            self.queues[node].append((("tick", 0), self.pair.engines[node].heartbeat(self.pair.now_ms)))
+
+    @rule(node=NODES)
+    def a_node_tends(self, node: str) -> None:
+        if node in self.pair.engines:
+            self.queues[node] += self.pair.engines[node].tend(self.pair.now_ms, UTC)
+
+    @rule(node=NODES, pick=NUMBERS)
+    def sessions_move(self, node: str, pick: int) -> None:
+        if node in self.pair.engines:
+            to = self.pair.state.nodes["b" if node == "a" else "a"]
+            self.queues[node].append((("moved", 0), Move(tuple(self._alive()[pick % 3 :: 3]), to)))
+
+    @precondition(lambda self: len(self.pair.engines) == 2)
+    @rule(node=NODES, held=NUMBERS)
+    def a_node_dies(self, node: str, held: int) -> None:
+        self.queues[node].clear()
+        theirs = [id_ for id_ in self._alive() if self._node(id_) == node]
+        for id_ in theirs:
+            self.remotes[id_].pending = 0
+        self.pair.die(node, [id_ for place, id_ in enumerate(theirs) if (held + place) % 3])
+
+    @precondition(lambda self: len(self.pair.engines) == 1)
+    @rule()
+    def a_node_returns(self) -> None:
+        self.pair.restart("b" if "a" in self.pair.engines else "a")
+
+    def teardown(self) -> None:
+        """Left alone, with its networks silent, the switch comes to rest: every request has its outcome."""
+        if not hasattr(self, "pair"):
+            return
+        for node in self.pair.engines:
+            self._resolve(node, self.queues[node])
+        for id_ in self._alive():
+            if not id_.startswith("net"):
+                self.pair.end(id_, self.pair.session(id_).acked)
+        self.pair.pass_ms(12_000)
+        for _ in range(4):
+            for node in self.pair.engines:
+                for subject, proposal in self.pair.due(node):
+                    self.pair.append(node, proposal)
+                    self.pair.engines[node].resolved(subject)
+            for id_ in self._alive("net"):
+                self.pair.ack(id_)
+        assert not self.pair.state.transactions and not self.pair.state.in_flight and not self.pair.state.pending
+
+
+TestRaces = Races.TestCase
+TestRaces.settings = settings(
+    max_examples=60, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+)

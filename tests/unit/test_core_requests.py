@@ -1,0 +1,173 @@
+"""Requests: forwarded once, answered once, refused by record, bounded."""
+
+import pytest
+from engines import FRAMING, Pair, answer_to, card, rules, status, transfer
+
+from messages.framing import Framer
+from messages.message import Decision
+from switch.core.proposals import Absorb, Answer, Refuse, Request
+from switch.core.records import Role, Stage
+from switch.core.rules import Limits
+
+
+@pytest.fixture
+def pair():
+    return Pair()
+
+
+def test_a_request_goes_out_under_a_stan_of_ours_and_its_answer_comes_back_under_its_own(pair):
+    terminal, net = pair.accept(), pair.connect()
+    pair.receive(terminal, card(41))
+    transaction = pair.only()
+    assert transaction.stage is Stage.SENT and transaction.stan == 2
+    assert f"{transaction.stan:06d}".encode() in pair.forwarded(net)
+    pair.receive(net, answer_to(pair.forwarded(net)))
+    (answer,) = pair.sent(terminal, Role.ANSWER)
+    assert answer.startswith(b"0210") and b"000041" in answer
+    pair.ack(terminal)
+    assert not pair.state.transactions and len(pair.state.outcomes) == 1
+
+
+def test_a_session_of_the_peer_carries_the_request_where_we_have_none(pair):
+    terminal, net = pair.accept(node="a"), pair.connect(node="b")
+    pair.receive(terminal, card())
+    assert pair.only().target_session == net and pair.only().owner == "a1"
+    pair.receive(net, answer_to(pair.forwarded(net)))
+    assert pair.codes(terminal) == ["00"]
+
+
+def test_a_transfer_is_forwarded_and_answered_byte_for_byte(pair):
+    bank, hub = pair.accept("bank"), pair.connect("hub")
+    pair.receive(bank, transfer())
+    assert pair.forwarded(hub) == transfer() and pair.only().stan == 0
+    pair.receive(hub, status())
+    assert pair.sent(bank, Role.ANSWER) == [status()]
+
+
+def test_rails_without_a_stan_never_collide_in_it(pair):
+    bank, hub = pair.accept("bank"), pair.connect("hub")
+    pair.receive(bank, transfer(1))
+    pair.receive(bank, transfer(2))
+    assert len(pair.state.transactions) == 2 and not pair.state.stans_busy
+    pair.receive(hub, status(2))
+    assert pair.state.waiting["hub"] == 1
+
+
+def test_one_session_may_be_source_and_target():
+    given = rules(net={"timeout_ms": 1_000})
+    given.routes[0].targets[:] = ["pos"]
+    pair = Pair(given)
+    only = pair.accept()
+    pair.receive(only, card())
+    assert pair.session(only).waiting == 1
+    assert len(pair.outs(only, Role.FORWARD)) == 1
+    pair.receive(only, answer_to(pair.forwarded(only)))
+    assert pair.codes(only) == ["00"] and pair.session(only).waiting == 0
+
+
+@pytest.mark.parametrize("age_ms", [0, 20_000])
+def test_without_a_session_to_its_target_or_over_its_age_a_request_is_refused_by_record(pair, age_ms):
+    terminal = pair.accept()
+    if age_ms:
+        pair.connect()
+    assert isinstance(pair.receive(terminal, card(), age_ms=age_ms), Refuse)
+    (code,) = pair.codes(terminal)
+    assert code != "00" and [item.outcome.decision for item in pair.state.outcomes.values()] == [Decision.DECLINED]
+
+
+def test_a_refusal_is_the_outcome_also_when_the_link_is_back(pair):
+    terminal = pair.accept()
+    pair.receive(terminal, card())
+    pair.connect()
+    pair.receive(terminal, card(mti="0201"))
+    first, again = pair.codes(terminal)
+    assert first == again and not pair.state.transactions
+
+
+def test_a_request_that_cannot_be_framed_for_its_target_is_refused_and_its_session_lives():
+    pair = Pair(rules(net={"frame_max_bytes": 60}))
+    terminal, _ = pair.accept(), pair.connect()
+    assert isinstance(pair.receive(terminal, card()), Refuse)
+
+
+def test_an_answer_that_its_source_cannot_hold_is_absorbed_and_the_request_is_undone_at_its_timeout(pair):
+    terminal, net = pair.accept(), pair.connect()
+    pair.receive(terminal, card())
+    wire = pair.engines["a"].wires["pos"]
+    framer, wire.framer = wire.framer, Framer.of(FRAMING, header="none", maximum=20)
+    assert isinstance(pair.receive(net, answer_to(pair.forwarded(net))), Absorb)
+    wire.framer = framer
+    pair.pass_ms(16_000)
+    pair.tend()
+    assert pair.codes(terminal) not in ([], ["00"]) and len(pair.state.advices) == 1
+
+
+def test_an_advice_is_never_refused_since_silence_makes_its_sender_repeat(pair):
+    terminal = pair.accept()
+    assert isinstance(pair.receive(terminal, card(mti="0220")), Absorb)
+    assert not pair.state.outcomes and not pair.outs(terminal)
+
+
+def test_requests_in_flight_are_bounded_by_the_link_also_for_stale_proposals():
+    pair = Pair(rules(net={"inflight_max": 2}))
+    terminals, _ = [pair.accept(node=node) for node in "abab"], pair.connect()
+    stale = [pair.offer(id_, card(number)) for number, id_ in enumerate(terminals, 1)]
+    assert [pair.append(pair.node_of(p.session), p)[0] for p in stale] == [True, True, False, False]
+    assert isinstance(pair.receive(terminals[2], card(3)), Refuse)
+    assert pair.state.waiting["net"] == 2
+
+
+def test_requests_in_flight_are_bounded_over_all_links():
+    pair = Pair(rules(limits=Limits(transactions_max=1)))
+    terminal, _ = pair.accept(), pair.connect()
+    first, second = pair.offer(terminal, card(1)), pair.offer(pair.accept(), card(2))
+    assert pair.append("a", first, second) == [True, False]
+    assert isinstance(pair.receive(second.session, card(2)), Refuse)
+
+
+def test_a_link_whose_lane_is_full_gets_no_new_requests():
+    pair = Pair(rules(net={"lane_max": 1, "timeout_ms": 100}))
+    terminal, _ = pair.accept(), pair.connect()
+    stale = pair.offer(pair.accept(), card(2))
+    pair.receive(terminal, card(1))
+    pair.pass_ms(500)
+    pair.tend()
+    assert len(pair.state.lanes["net"]) == 1
+    assert pair.append("a", stale) == [False]
+    assert isinstance(pair.receive(terminal, card(3)), Refuse)
+
+
+def test_input_is_taken_in_order_once_and_by_the_owner_only(pair):
+    terminal, _ = pair.accept(node="a"), pair.connect()
+    first = pair.offer(terminal, card(1))
+    assert pair.append("b", first) == [False]
+    assert pair.append("a", first, first) == [True, False]
+    assert pair.session(terminal).applied == first.end
+    ahead = Absorb(terminal, first.end + 1, first.end + 2, "ahead")
+    assert pair.append("a", ahead) == [False]
+
+
+def test_a_request_is_refused_by_the_log_when_its_target_session_has_ended(pair):
+    terminal, net = pair.accept(), pair.connect()
+    stale = pair.offer(terminal, card())
+    pair.end(net)
+    assert isinstance(stale, Request) and pair.append("a", stale) == [False]
+
+
+def test_an_answer_nobody_waits_for_is_absorbed(pair):
+    terminal, net = pair.accept(), pair.connect()
+    pair.receive(terminal, card())
+    answer = answer_to(pair.forwarded(net))
+    assert isinstance(pair.receive(net, answer), Answer)
+    assert isinstance(pair.receive(net, answer), Absorb)
+    assert len(pair.codes(terminal)) == 1
+
+
+def test_the_same_answer_on_two_sessions_decides_once(pair):
+    terminal, one, two = pair.accept(), pair.connect(slot=0), pair.connect(node="b", slot=1)
+    pair.receive(terminal, card())
+    answer = answer_to(pair.forwarded(pair.only().target_session))
+    stale = pair.offer(one, answer), pair.offer(two, answer)
+    assert pair.append("b", stale[1]) == [True]
+    assert pair.append("a", stale[0]) == [False]
+    assert pair.codes(terminal) == ["00"]
