@@ -21,6 +21,7 @@ from switch.ops.logs import event
 
 log = logging.getLogger("switch.daemon")
 EXIT_CONFIG = 78  # sysexits(3) EX_CONFIG
+WARM_AFTER_S = 3.0
 EXIT_FAILED = 70  # EX_SOFTWARE: this incarnation is over; the service manager starts the next
 
 
@@ -35,12 +36,27 @@ async def serve(config: Config, path: Path, node_name: str) -> None:
     loop.add_signal_handler(signal.SIGHUP, node.reload)
     loop.set_exception_handler(_defect)
     await control.start()
+    later: list[asyncio.Task[None]] = []
+
+    def ready() -> None:
+        notifier.notify("READY=1")
+        later.append(asyncio.create_task(_afterwards(node, control)))
+
     try:
-        await node.run(lambda: notifier.notify("READY=1"))
+        await node.run(ready)
         notifier.notify("STOPPING=1")
     finally:
         await control.close()
         await node.close()
+
+
+async def _afterwards(node: Node, control: Control) -> None:
+    """What may wait until the node serves."""
+    await control.start_http()
+    await asyncio.sleep(WARM_AFTER_S)
+    await asyncio.to_thread(node.engine.warm)
+    gc.collect()
+    gc.freeze()
 
 
 def _defect(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:

@@ -5,7 +5,6 @@ import re
 import msgspec
 from lxml import etree
 
-from messages.iso20022.explain import explain
 from messages.iso20022.schemas import Schemas, message_type
 from messages.message import MessageError
 
@@ -136,5 +135,7 @@ def _validate(element: etree._Element, name: str, schemas: Schemas) -> str:
         kind = message_type(namespace)
         raise MessageError(f"no schema for {kind or 'the namespace'}", f"/{name}")
     if not schema.valid(element):
+        from messages.iso20022.explain import explain  # costly to import, and rarely needed
+
         raise explain(element, schema)
     return schema.type

@@ -4,7 +4,6 @@ import functools
 import re
 from pathlib import Path
 
-import xmlschema
 from lxml import etree
 
 from messages.iso20022.definitions import XS, render, shipped
@@ -23,15 +22,12 @@ def message_type(namespace: str) -> str:
 
 
 class Schema:
-    """One target namespace, compiled twice: by libxml2 for the hot path, by xmlschema to explain an error.
-
-    Both are built here, about 0.2 s a schema: built at the first bad message, the second would stall the event loop.
-    """
+    """One target namespace, compiled by libxml2 for the hot path; explain.py compiles `source` again to explain an error."""
 
     def __init__(self, source: bytes, base: Path | None = None) -> None:
         """Compile an XSD. `base` is the file it came from: its includes are looked up beside it, never on a network.
 
-        Raises lxml.etree.LxmlError, xmlschema.XMLSchemaException or UnicodeDecodeError for what is no schema in UTF-8.
+        Raises lxml.etree.LxmlError or UnicodeDecodeError for what is no schema in UTF-8.
         """
         parser = etree.XMLParser(no_network=True, resolve_entities=False)
         tree = etree.fromstring(source, parser, base_url=str(base or ""))
@@ -39,8 +35,8 @@ class Schema:
         self.type = message_type(self.namespace)
         self.valid = etree.XMLSchema(tree)
         self.elements = frozenset(each.get("name", "") for each in tree.iter(f"{{{XS}}}element"))
-        location = str(base.parent) if base else None
-        self.explainer = xmlschema.XMLSchema10(source.decode("utf-8"), base_url=location, allow="local")
+        self.source = source.decode("utf-8")
+        self.location = str(base.parent) if base else None
 
 
 class Schemas:
@@ -52,6 +48,9 @@ class Schemas:
     def get(self, namespace: str) -> Schema | None:
         """The schema of a target namespace, or None."""
         return self._by_namespace.get(namespace)
+
+    def all(self) -> tuple[Schema, ...]:
+        return tuple(self._by_namespace.values())
 
     @property
     def namespaces(self) -> tuple[str, ...]:
@@ -74,7 +73,7 @@ def load_schemas(schema_dir: str | None = None) -> Schemas:
     for path in sorted(Path(schema_dir).glob("*.xsd")) if schema_dir is not None else ():
         try:
             schema = Schema(path.read_bytes(), path)
-        except (OSError, UnicodeDecodeError, etree.LxmlError, xmlschema.XMLSchemaException) as error:
+        except (OSError, UnicodeDecodeError, etree.LxmlError) as error:
             raise SchemaError(f"{path}: {error}") from error
         if not schema.namespace:
             raise SchemaError(f"{path}: no targetNamespace")

@@ -4,9 +4,9 @@ import asyncio
 import logging
 import re
 import ssl
+import urllib.request
 from typing import Any
 
-import aiohttp
 import grpc.aio
 import msgspec
 from etcd3 import etcdrpc
@@ -79,22 +79,22 @@ async def _examine_endpoint(client: Client, endpoint: Endpoint) -> tuple[str, li
         return "", [f"{endpoint.url}: {describe(error)}"]
     warnings = [version_warning(status.version)]
     try:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=HTTP_TIMEOUT_S)) as session:
-            context = _tls(client)
-            variables = msgspec.json.decode(await _get(session, f"{endpoint.url}/debug/vars", context))
-            warnings.append(snapshot_count_warning(status.version, variables["cmdline"]))
-            warnings.append(quota_warning((await _get(session, f"{endpoint.url}/metrics", context)).decode()))
-    except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError, KeyError) as error:
+        cmdline, figures = await asyncio.to_thread(_settings, endpoint.url, _tls(client))
+        warnings.append(snapshot_count_warning(status.version, cmdline))
+        warnings.append(quota_warning(figures))
+    except (OSError, msgspec.DecodeError, KeyError) as error:
         warnings.append(
             f"cannot read its settings over HTTP ({type(error).__name__}): check --snapshot-count and the quota"
         )
     return status.version, [f"{endpoint.url}: {warning}" for warning in warnings if warning]
 
 
-async def _get(session: aiohttp.ClientSession, url: str, context: ssl.SSLContext | None) -> bytes:
-    async with session.get(url, ssl=context if context is not None else True) as response:
-        response.raise_for_status()
-        return await response.read()
+def _settings(url: str, context: ssl.SSLContext | None) -> tuple[list[str], str]:
+    """How the member was started (expvar) and its metrics. Blocks: for a thread. Raises OSError."""
+    with urllib.request.urlopen(f"{url}/debug/vars", timeout=HTTP_TIMEOUT_S, context=context) as response:
+        variables = msgspec.json.decode(response.read())
+    with urllib.request.urlopen(f"{url}/metrics", timeout=HTTP_TIMEOUT_S, context=context) as response:
+        return variables["cmdline"], response.read().decode()
 
 
 def _tls(client: Client) -> ssl.SSLContext | None:

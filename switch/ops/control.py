@@ -4,6 +4,7 @@ One JSON object a line: {"command": "status"} -> {"ok": true, ...}. What it tell
 """
 
 import asyncio
+import importlib
 import json
 import logging
 from collections.abc import Callable
@@ -11,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from aiohttp import web
 
 from switch.ops.logs import event
 
 if TYPE_CHECKING:
+    from aiohttp import web
+
     from switch.node import Node
 
 log = logging.getLogger("switch.ops")
@@ -90,22 +92,27 @@ class Control:
         self._node = node
         self._path = Path(node.config.pair.run_directory) / f"{node.config.pair.name}-{node.node}.sock"
         self._server: asyncio.Server | None = None
-        self._http: web.AppRunner | None = None
+        self._http: "web.AppRunner | None" = None
 
     async def start(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.unlink(missing_ok=True)
         self._server = await asyncio.start_unix_server(self._serve, self._path, limit=LINE_MAX)
         self._path.chmod(0o600)
+
+    async def start_http(self) -> None:
+        """The HTTP endpoint, once the node serves: its library is costly to import."""
         address = self._node.config.ops.http.get(self._node.node)
-        if address:
-            application = web.Application()
-            application.router.add_get("/metrics", self._metrics)
-            application.router.add_get("/health", self._health)
-            self._http = web.AppRunner(application, access_log=None)
-            await self._http.setup()
-            host, _, port = address.rpartition(":")
-            await web.TCPSite(self._http, host, int(port)).start()
+        if not address:
+            return
+        web = await asyncio.to_thread(importlib.import_module, "aiohttp.web")
+        application = web.Application()
+        application.router.add_get("/metrics", self._metrics)
+        application.router.add_get("/health", self._health)
+        self._http = web.AppRunner(application, access_log=None)
+        await self._http.setup()
+        host, _, port = address.rpartition(":")
+        await web.TCPSite(self._http, host, int(port)).start()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -129,10 +136,14 @@ class Control:
             event(log, logging.ERROR, "control.failed", command=request.get("command"), error=repr(error))
             return {"ok": False, "error": str(error)}
 
-    async def _metrics(self, request: web.Request) -> web.Response:
+    async def _metrics(self, request: "web.Request") -> "web.Response":
+        from aiohttp import web  # imported by start_http
+
         return web.Response(body=self._node.metrics.text(), content_type="text/plain")
 
-    async def _health(self, request: web.Request) -> web.Response:
+    async def _health(self, request: "web.Request") -> "web.Response":
+        from aiohttp import web  # imported by start_http
+
         healthy = not self._node.mirror.held
         return web.json_response(status(self._node, {}), status=200 if healthy else 503)
 
