@@ -14,6 +14,7 @@ import typer
 
 from tools.audit import audit
 from tools.judge import Verdict
+from tools.kills import Killer, Mode
 from tools.pair import Switch
 
 SAMPLE_S = 1.0
@@ -44,6 +45,8 @@ class Report(msgspec.Struct, kw_only=True):
     latency_ms: dict[str, float]
     longest_gap_ms: float
     skipped: int
+    kills: int
+    takeover_ms: list[float]
     hash_comparisons: int
     hash_mismatches: int
     samples: list[Sample]
@@ -81,29 +84,33 @@ def inject(switch: Switch, directory: Path, options: dict[str, Any]) -> subproce
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 
-def run(directory: Path, switch: Switch, options: dict[str, Any]) -> Report:
-    """Traffic and audit on a switch that is not started yet."""
+def run(directory: Path, switch: Switch, options: dict[str, Any], kill: Mode = "none", every_s: float = 2) -> Report:
+    """Traffic, kills and audit on a switch that is not started yet."""
     samples: list[Sample] = []
     hashes: dict[int, str] = {}
     with switch:
         print(f"two nodes, etcd, issuer and bank are up in {directory}", file=sys.stderr)
         began = time.monotonic()
         traffic = inject(switch, directory, options)
+        killer = Killer(switch, kill, every_s)
         try:
             while traffic.poll() is None:
+                if time.monotonic() - began > options["seconds"] - 1:
+                    killer.stop()
                 samples.append(sample(switch, began, hashes))
                 try:
                     traffic.wait(SAMPLE_S)
                 except subprocess.TimeoutExpired:
                     continue
         finally:
+            killer.stop()
             if traffic.poll() is None:
                 traffic.kill()
                 traffic.wait()
         codes = switch.stop_nodes()
-    unclean = {name: code for name, code in codes.items() if code}
-    if unclean:
-        print(f"processes that ended with an error: {unclean}", file=sys.stderr)
+    unclean = [f"{name} ended with {code}" for name, code in codes.items() if code] + killer.failures
+    for each in unclean:
+        print(each, file=sys.stderr)
     print("auditing the records", file=sys.stderr)
     verdict = audit([directory / "inject"], directory / "issuer", directory / "bank")
     result = json.loads((directory / "inject.json").read_bytes())
@@ -114,6 +121,7 @@ def run(directory: Path, switch: Switch, options: dict[str, Any]) -> Report:
         duplicated=verdict.duplicated, resets=verdict.resets, ledger_mismatch=verdict.ledger_mismatch,
         tps=round(result["answered"] / result["seconds"], 1), latency_ms=result["latency_ms"],
         longest_gap_ms=result["longest_gap_ms"], skipped=result["skipped"],
+        kills=len(killer.kills), takeover_ms=[each.takeover_ms for each in killer.kills],
         hash_comparisons=len(compared), hash_mismatches=compared.count(False), samples=samples, verdict=verdict,
     )  # fmt: skip
 
@@ -124,6 +132,8 @@ def main(
     rate: Annotated[float, typer.Option(help="requests a second, open loop")] = 300,
     traffic: Annotated[Literal["cards", "transfers", "mixed"], typer.Option(help="kind of traffic")] = "mixed",
     banks: Annotated[int, typer.Option(help="bank sessions")] = 8,
+    kill: Annotated[Mode, typer.Option(help="which node is killed with SIGKILL while traffic runs")] = "none",
+    kill_every: Annotated[float, typer.Option(help="seconds between kills; the pair is whole again before each")] = 2,
     json: Annotated[Path | None, typer.Option(help="writes the report here")] = None,
     keep: Annotated[Path | None, typer.Option(help="keeps records, logs and configuration in this folder")] = None,
 ) -> None:
@@ -132,7 +142,7 @@ def main(
     options = {"seconds": seconds, "terminals": terminals, "rate": rate, "traffic": traffic, "banks": banks,
                "pipeline": 32}  # fmt: skip
     try:
-        report = run(directory, Switch(directory), options)
+        report = run(directory, Switch(directory), options, kill, kill_every)
     finally:
         if keep is None:
             shutil.rmtree(directory, ignore_errors=True)
@@ -141,6 +151,11 @@ def main(
     for name in ("sent", "answered", "approved", "lost", "duplicated", "resets", "ledger_mismatch", "tps"):
         print(f"{name:16} {getattr(report, name)}")
     print("latency_ms       " + "  ".join(f"{name} {value:.1f}" for name, value in report.latency_ms.items()))
+    if report.kills:
+        ordered = sorted(report.takeover_ms)
+        median, worst = ordered[len(ordered) // 2], ordered[-1]
+        print(f"kills            {report.kills}  takeover p50 {median:.1f} ms  max {worst:.1f} ms")
+        print(f"longest gap      {report.longest_gap_ms:.1f} ms without any answer")
     for finding in report.verdict.findings:
         print(f"finding: {finding}")
     print("the audit is clean" if report.clean else "THE AUDIT IS NOT CLEAN")

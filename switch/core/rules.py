@@ -99,7 +99,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     waiters_max: int = 4  # sessions that wait for one answer: the request and its repeats
     transactions_max: int = 50_000  # in flight over all links
     heartbeat_ms: int = 250
-    snapshot_entries: int = 4_000  # entries between two snapshots
+    snapshot_entries: int = 1_000  # entries between two snapshots
     snapshot_log_bytes: int = 16_777_216  # or bytes of log
 
 

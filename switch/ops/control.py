@@ -31,6 +31,7 @@ def status(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
         "incarnation": node.engine.incarnation,
         "held": node.mirror.held,
         "simplex": len(state.live()) < 2,
+        "synced": node.succession.synced and node.succession.handover.up,
         "incarnations": {
             id_: {"status": item.status.name.lower(), "applied": item.applied, "heir": item.heir, "pid": item.pid}
             for id_, item in sorted(state.incarnations.items())
