@@ -14,6 +14,7 @@ import uvloop
 
 from switch.config import Config, ConfigError, load
 from switch.mirror.errors import MirrorError
+from switch.mirror.mirror import Mirror
 from switch.node import Node
 from switch.ops import logs
 from switch.ops.control import Control
@@ -25,10 +26,10 @@ WARM_AFTER_S = 3.0
 EXIT_FAILED = 70  # EX_SOFTWARE: this incarnation is over; the service manager starts the next
 
 
-async def serve(config: Config, path: Path, node_name: str) -> None:
-    """Run one node until SIGTERM or SIGINT."""
+async def serve(config: Config, path: Path, node_name: str, mirror: type[Mirror] = Mirror) -> None:
+    """Run one node until SIGTERM or SIGINT. `mirror` may be replaced to measure what mirroring costs."""
     loop = asyncio.get_running_loop()
-    node = Node(config, node_name, path)
+    node = Node(config, node_name, path, mirror)
     control = Control(node)
     notifier = sdnotify.SystemdNotifier()
     for number in (signal.SIGTERM, signal.SIGINT):

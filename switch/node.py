@@ -40,7 +40,7 @@ QUIET = {"request.repeated", "request.refused", "advice.queued", "advice.acknowl
 class Node:
     """The daemon's heart. `run` returns when asked to stop; an error that ends this incarnation is raised."""
 
-    def __init__(self, config: Config, node: str, path: Path) -> None:
+    def __init__(self, config: Config, node: str, path: Path, mirror: type[Mirror] = Mirror) -> None:
         self.config = config
         self._path = path
         self.node = node
@@ -54,7 +54,7 @@ class Node:
         self._given = given(dict(os.environ), os.getpid())
         listeners = {name: sockets[0] for name, sockets in self._given.items() if stored(name) is None}
         self.links = Links(self.sessions, node, listeners, self.now)
-        self.mirror = Mirror(config.etcd, config.pair.name, node, Sealer(config.pair.key_file), self)
+        self.mirror = mirror(config.etcd, config.pair.name, node, Sealer(config.pair.key_file), self)
         self.succession.serve(self.sessions, self.links, self.mirror)
         self._ticking = False
         self._tend_soon = False
