@@ -98,8 +98,11 @@ class Succession:
         self.handover.introduce(Hello(VERSION, self._pair, me.id, me.token))
         peer = self.peer()
         alive = peer is not None and _runs(peer)
-        if not alive or not self.handover.connect():
-            self.synced = not alive
+        if not alive:
+            self.synced = True
+        elif peer is not None and peer.joined < me.joined:
+            # one greets, the other waits for it: of two crossed connections each node would close the other's
+            self.handover.connect()
         self.changed()
 
     def changed(self) -> None:

@@ -15,7 +15,8 @@ from switch.core.rules import Rules, RulesError, check
 def join(fold: Fold, p: Join) -> bool:
     """A new incarnation of a node. The one before it is fenced by the append itself; an entry names its heir."""
     state = fold.state
-    new = Incarnation(p.node, p.number, p.token, p.boot_id, p.pid, p.start_time, Status.JOINING, applied=fold.index)
+    new = Incarnation(p.node, p.number, p.token, p.boot_id, p.pid, p.start_time, Status.JOINING, applied=fold.index,
+                      joined=fold.index)
     if new.id in state.incarnations:
         return False
     if not state.meta.cluster:

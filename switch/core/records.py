@@ -39,6 +39,7 @@ class Incarnation(Record, frozen=True):
     status: Status
     applied: int = 0  # index it had applied when it last said so
     heir: str = ""  # id of the incarnation that acts for it
+    joined: int = 0  # index of its join entry
 
     @property
     def id(self) -> str:

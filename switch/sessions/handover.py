@@ -32,6 +32,7 @@ VERSION = 1
 FDS_MAX = 250  # SCM_MAX_FD is 253 (unix(7))
 DATAGRAM_MAX = 212_992
 BUFFER_BYTES = 4 << 20
+EARLY_MAX = 4
 _CREDENTIALS = struct.Struct("iii")  # pid, uid, gid
 
 
@@ -111,6 +112,7 @@ class Handover:
         self._listener: socket.socket | None = None
         self._peer: socket.socket | None = None
         self._waiting: tuple[socket.socket, Hello, int] | None = None  # greeted before the log knew it
+        self._early: list[socket.socket] = []  # greeted us before we had joined
         self._hello: Hello | None = None
         self._queue: deque[tuple[bytes, list[int], Callable[[], None]]] = deque()
         self._beats: Beats | None = None
@@ -132,6 +134,9 @@ class Handover:
     def introduce(self, hello: Hello) -> None:
         """Who we are, once we have joined."""
         self._hello = hello
+        early, self._early = self._early, []
+        for sock in early:
+            self._begin(sock)
 
     def connect(self) -> bool:
         """Greet the peer that was here before us. False when it does not listen."""
@@ -155,7 +160,10 @@ class Handover:
 
     def _begin(self, sock: socket.socket) -> None:
         if self._hello is None:
-            sock.close()  # we have not joined: whoever greets us before that is not our peer yet
+            self._early.append(sock)  # it saw our join entry before we did, or is not our peer
+            for older in self._early[:-EARLY_MAX]:
+                older.close()
+            del self._early[:-EARLY_MAX]
             return
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
@@ -311,6 +319,8 @@ class Handover:
         if self._waiting is not None:
             self._waiting[0].close()
             self._waiting = None
+        for sock in self._early:
+            sock.close()
         if self._listener is not None:
             self._loop.remove_reader(self._listener)
             self._listener.close()
