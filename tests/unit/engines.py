@@ -50,7 +50,12 @@ def link(name: str, **changes: object) -> Link:
 
 def rules(*, limits: Limits | None = None, **links: dict[str, object]) -> Rules:
     """Terminals to a network, banks to a hub. Keywords change links by name: net={"timeout_ms": 5}."""
-    given = {"pos": {}, "net": {"connect": ["h:3"]}, "bank": {}, "hub": {"connect": ["h:4"]}}
+    given: dict[str, dict[str, object]] = {
+        "pos": {},
+        "net": {"connect": ["h:3"]},
+        "bank": {},
+        "hub": {"connect": ["h:4"]},
+    }
     return Rules(
         links=[link(name, **{**given[name], **links.get(name, {})}) for name in given],
         routes=[

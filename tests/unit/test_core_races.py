@@ -3,6 +3,9 @@
 The invariants stand in invariants.py and are looked at after each entry.
 """
 
+import random
+
+import pytest
 from engines import FRAMER, UTC, Pair, answer_to, card, rules, status, transfer
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -13,18 +16,25 @@ from switch.core.proposals import Acked, Connected, End, Move, Open
 from switch.core.records import Role
 from switch.core.rules import Limits
 
-REQUESTS = {
-    "pos": [card(1), card(1, mti="0201"), card(2), card(2, de4="000000009999"), card(3, mti="0220"), card(4)],
-    "bank": [transfer(1), transfer(2), transfer(2, "11.00")],
-}
 RULES = rules(
     pos={},
-    net={"timeout_ms": 700, "inflight_max": 3, "lane_max": 4, "advice_retry_ms": 300, "advice_tries_max": 2},
-    hub={"timeout_ms": 700, "iso20022": {"timeout_profile": "pending"}},
+    net={"timeout_ms": 1_500, "inflight_max": 3, "lane_max": 4, "advice_retry_ms": 300, "advice_tries_max": 2},
+    hub={"timeout_ms": 1_500, "iso20022": {"timeout_profile": "pending"}},
     limits=Limits(replay_window_ms=3_000, segment_outcomes=2, waiters_max=2, transactions_max=5, outcomes_max=4),
 )
 NODES = st.sampled_from("ab")
 NUMBERS = st.integers(0, 9)
+COUNTS = st.sampled_from([1, 3, 99, 99])  # proposals of one entry
+
+
+def _request(name: str, base: int, form: int) -> bytes:
+    """A request, new or not, or its repeat, or another under its key, or an advice."""
+    if name == "bank":
+        return transfer(base - form % 2, "11.00" if form == 9 else "10.00")
+    number = 1 + base - min(form % 4, base)
+    return card(
+        number, mti={7: "0201", 8: "0220"}.get(form, "0200"), de4="000000009999" if form == 9 else "000000001000"
+    )
 
 
 class Remote:
@@ -42,8 +52,15 @@ class Races(RuleBasedStateMachine):
         self.pair = Pair(RULES)
         self.queues: dict[str, list] = {"a": [], "b": []}
         self.remotes: dict[str, Remote] = {}
-        self.opened = 0
-        for node, name, slot in (("a", "pos", -1), ("b", "pos", -1), ("a", "net", 0), ("b", "net", 1), ("b", "bank", -1), ("a", "hub", 0)):
+        self.opened = self.sent = 0
+        for node, name, slot in (
+            ("a", "pos", -1),
+            ("b", "pos", -1),
+            ("a", "net", 0),
+            ("b", "net", 1),
+            ("b", "bank", -1),
+            ("a", "hub", 0),
+        ):
             self._open(node, name, slot)
         for node in "ab":
             self._append(node, 99)
@@ -70,19 +87,35 @@ class Races(RuleBasedStateMachine):
             else:
                 self.pair.engines[node].resolved((kind, key))
 
+    def _seldom(self) -> bool:
+        """So that most of a run is traffic."""
+        return self.pair.index % 8 == 0
+
     def _alive(self, name: str = "") -> list[str]:
         return [id_ for id_ in sorted(self.pair.state.sessions) if id_.startswith(name)]
 
     # --- the world
 
-    @rule(name=st.sampled_from(["pos", "pos", "pos", "bank"]), pick=NUMBERS, which=NUMBERS)
-    def a_terminal_or_bank_sends(self, name: str, pick: int, which: int) -> None:
+    @rule(
+        name=st.sampled_from(["pos", "pos", "pos", "bank"]),
+        pick=NUMBERS,
+        which=st.lists(NUMBERS, min_size=1, max_size=3),
+    )
+    def a_terminal_or_bank_sends(self, name: str, pick: int, which: list[int]) -> None:
+        """Repeats may come on another session, to the other node, at the same time."""
         sessions = self._alive(name)
-        if sessions:
-            remote = self.remotes[sessions[pick % len(sessions)]]
-            remote.input += FRAMER.frame(REQUESTS[name][which % len(REQUESTS[name])])
+        for place, number in enumerate(which if sessions else ()):
+            remote = self.remotes[sessions[(pick + place) % len(sessions)]]
+            self.sent += 1
+            remote.input += FRAMER.frame(_request(name, self.sent // 3, number))
 
-    @rule(name=st.sampled_from(["net", "net", "hub"]), pick=NUMBERS, on=NUMBERS, code=st.sampled_from(["00", "51"]), late=st.booleans())
+    @rule(
+        name=st.sampled_from(["net", "net", "hub"]),
+        pick=NUMBERS,
+        on=NUMBERS,
+        code=st.sampled_from(["00", "51"]),
+        late=st.booleans(),
+    )
     def a_network_answers(self, name: str, pick: int, on: int, code: str, late: bool) -> None:
         """Also twice, late, or on another session than asked."""
         sessions = self._alive(name)
@@ -96,15 +129,16 @@ class Races(RuleBasedStateMachine):
             id_, out = frames[pick % len(frames)]
             self.remotes[id_].answered.add(out.offset)
             payload = FRAMER.cut(out.data).frames[0].payload
-            number = 1 if b"M-1<" in payload else 2
             if name == "net":
                 answer = answer_to(payload, code)
             elif b"pacs.008" not in payload[:80]:
                 return
             else:
+                number = int(payload.partition(b"<MsgId>M-")[2].partition(b"<")[0])
                 answer = status(number, {"00": "ACSC", "51": "PDNG" if late else "RJCT"}[code])
             self.remotes[sessions[on % len(sessions)]].input += FRAMER.frame(answer)
 
+    @precondition(lambda self: self.pair.index % 3 == 0)
     @rule(pick=NUMBERS)
     def a_session_ends(self, pick: int) -> None:
         sessions = self._alive()
@@ -125,6 +159,7 @@ class Races(RuleBasedStateMachine):
             if (node := self._node(session.id)) and offset > session.acked:
                 self.queues[node].append((("acked", 0), Acked(((session.id, offset),))))
 
+    @precondition(lambda self: len(self._alive()) < 6)
     @rule(node=NODES, name=st.sampled_from(["pos", "pos", "net", "bank", "hub"]))
     def a_session_opens(self, node: str, name: str) -> None:
         if node in self.pair.engines and len(self._alive(name)) < 3:
@@ -139,6 +174,15 @@ class Races(RuleBasedStateMachine):
     def _node(self, id_: str) -> str:
         acting = self.pair.state.acting(self.pair.session(id_).owner)
         return acting[:1] if acting[:1] in self.pair.engines else ""
+
+    @rule(counts=st.tuples(COUNTS, COUNTS), tends=st.booleans())
+    def both_nodes_work(self, counts: tuple[int, int], tends: bool) -> None:
+        for node, count in zip("ab", counts, strict=True):
+            self.a_node_offers(node)
+            if tends:
+                self.a_node_tends(node)
+        for node, count in zip("ab", counts, strict=True):
+            self.an_entry_is_appended(node, count)
 
     @rule(node=NODES)
     def a_node_offers(self, node: str) -> None:
@@ -159,11 +203,12 @@ class Races(RuleBasedStateMachine):
                 remote.pending += 1
                 start = end
 
-    @rule(node=NODES, count=st.sampled_from([1, 2, 5, 99]))
+    @rule(node=NODES, count=COUNTS)
     def an_entry_is_appended(self, node: str, count: int) -> None:
         if node in self.pair.engines:
             self._append(node, count)
 
+    @precondition(lambda self: self._seldom())
     @rule(node=NODES)
     def a_queue_never_reaches_the_log(self, node: str) -> None:
         if node in self.pair.engines:
@@ -181,13 +226,14 @@ class Races(RuleBasedStateMachine):
         if node in self.pair.engines:
             self.queues[node] += self.pair.engines[node].tend(self.pair.now_ms, UTC)
 
+    @precondition(lambda self: self._seldom())
     @rule(node=NODES, pick=NUMBERS)
     def sessions_move(self, node: str, pick: int) -> None:
         if node in self.pair.engines:
             to = self.pair.state.nodes["b" if node == "a" else "a"]
             self.queues[node].append((("moved", 0), Move(tuple(self._alive()[pick % 3 :: 3]), to)))
 
-    @precondition(lambda self: len(self.pair.engines) == 2)
+    @precondition(lambda self: self._seldom() and len(self.pair.engines) == 2)
     @rule(node=NODES, held=NUMBERS)
     def a_node_dies(self, node: str, held: int) -> None:
         self.queues[node].clear()
@@ -223,5 +269,42 @@ class Races(RuleBasedStateMachine):
 
 TestRaces = Races.TestCase
 TestRaces.settings = settings(
-    max_examples=60, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=60, stateful_step_count=80, deadline=None, suppress_health_check=list(HealthCheck)
 )
+
+
+def _steps(run: Races, dice: random.Random):
+    """One step each, with its weight: hypothesis finds the short cruel runs, these are long and busy."""
+    node, number, counts = dice.choice("ab"), dice.randrange(10), [1, 3, 99, 99]
+    which = [dice.randrange(10) for _ in range(dice.randint(1, 3))]
+    return [
+        (8, lambda: run.a_terminal_or_bank_sends(dice.choice(["pos", "pos", "bank"]), number, which)),
+        (
+            6,
+            lambda: run.a_network_answers(
+                dice.choice(["net", "net", "hub"]),
+                number,
+                dice.randrange(10),
+                dice.choice(["00", "51"]),
+                dice.random() < 0.2,
+            ),
+        ),
+        (14, lambda: run.both_nodes_work((dice.choice(counts), dice.choice(counts)), dice.random() < 0.7)),
+        (4, lambda: run.a_remote_acknowledges(number, dice.randint(1, 4))),
+        (4, lambda: run.time_passes(dice.choice([50, 250, 500]), node)),
+        (1.5, lambda: run.a_session_ends(number)),
+        (2, lambda: len(run._alive()) < 7 and run.a_session_opens(node, dice.choice(["pos", "net", "bank", "hub"]))),
+        (1, lambda: run.a_queue_never_reaches_the_log(node)),
+        (1, lambda: run.sessions_move(node, number)),
+        (0.5, lambda: run.a_node_dies(node, number) if len(run.pair.engines) == 2 else run.a_node_returns()),
+    ]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_long_busy_run_holds_the_invariants(seed):
+    dice, run = random.Random(seed), Races()
+    run.begin()
+    for _ in range(400):
+        steps = _steps(run, dice)
+        dice.choices([step for _, step in steps], [weight for weight, _ in steps])[0]()
+    run.teardown()

@@ -1,0 +1,134 @@
+"""Advices: in the lane of their link until acknowledged, in a window, repeated, over any session."""
+
+import pytest
+from engines import DIALECT, Pair, answer_to, card, rules, transfer
+
+from switch.core.proposals import AdviceSend
+from switch.core.records import Role
+
+RETRY = {"timeout_ms": 500, "advice_retry_ms": 1_000, "advice_window": 2, "advice_tries_max": 2}
+
+
+@pytest.fixture
+def pair():
+    return Pair(rules(net=RETRY))
+
+
+def timed_out(pair, count=1):
+    """Requests whose timeout left an advice each in the lane; none is sent yet."""
+    terminal = pair.accept(node="a")
+    for number in range(1, count + 1):
+        pair.receive(terminal, card(number))
+    pair.pass_ms(1_000)
+    for subject, proposal in pair.due("a"):
+        if not isinstance(proposal, AdviceSend):
+            pair.append("a", proposal)
+        pair.engines["a"].resolved(subject)
+    assert len(pair.state.lanes["net"]) == count
+
+
+def advices(pair, net):
+    return pair.sent(net, Role.ADVICE)
+
+
+def test_an_advice_waits_for_its_answer_and_then_is_gone(pair):
+    net = pair.connect()
+    timed_out(pair)
+    pair.tend()
+    (advice,) = advices(pair, net)
+    pair.ack(net)
+    assert len(pair.state.advices) == 1, "the remote kernel has it, the remote host may not"
+    pair.receive(net, answer_to(advice))
+    assert not pair.state.advices and not pair.state.advice_keys and not pair.state.stans_busy
+
+
+def test_no_more_than_the_window_is_outstanding(pair):
+    net = pair.connect()
+    timed_out(pair, 5)
+    pair.tend()
+    assert len(advices(pair, net)) == 2
+    pair.receive(net, answer_to(advices(pair, net)[0]))
+    pair.tend()
+    assert len(advices(pair, net)) == 3
+
+
+def test_an_advice_without_an_answer_is_repeated_and_marked_so(pair):
+    net = pair.connect()
+    timed_out(pair)
+    pair.tend()
+    assert not pair.due("a")
+    pair.pass_ms(1_000)
+    pair.tend()
+    first, second = advices(pair, net)
+    assert (DIALECT.decode(first).mti[3], DIALECT.decode(second).mti[3]) == ("0", "1")
+    assert first[4:] == second[4:]
+
+
+def test_one_that_is_never_answered_is_told_of_tried_more_seldom_and_holds_up_no_other(pair):
+    net = pair.connect()
+    timed_out(pair, 4)
+    notes = []
+    for _ in range(4):
+        for subject, proposal in pair.due("a"):
+            pair.append("a", proposal)
+            notes += pair.notes
+            pair.engines["a"].resolved(subject)
+        pair.pass_ms(1_000)
+    tried = {advice.id: advice.tries for advice in pair.state.advices.values()}
+    assert tried[1] == tried[2] == 3 and tried[3] >= 1, tried
+    assert notes.count("advice.unanswered") == 2
+    pair.pass_ms(10_000)
+    assert any(isinstance(p, AdviceSend) and p.advice == 1 for p in pair.tend("a"))
+    assert len(advices(pair, net)) > 4
+
+
+def test_the_end_of_the_session_that_carried_it_sends_it_over_another(pair):
+    one, two = pair.connect(slot=0), pair.connect(node="b", slot=1)
+    timed_out(pair)
+    pair.tend()
+    carrier = next(id_ for id_ in (one, two) if advices(pair, id_))
+    pair.end(carrier)
+    pair.tend()
+    other = two if carrier == one else one
+    (again,) = advices(pair, other)
+    assert DIALECT.decode(again).mti[3] == "1"
+
+
+def test_it_waits_while_the_link_is_down(pair):
+    net = pair.connect()
+    timed_out(pair)
+    pair.end(net)
+    assert not pair.due("a") and len(pair.state.advices) == 1
+    again = pair.connect()
+    pair.tend()
+    assert len(advices(pair, again)) == 1
+
+
+def test_a_copy_proposed_twice_goes_out_once(pair):
+    net = pair.connect()
+    timed_out(pair)
+    ((_, send),) = pair.due("a")
+    assert pair.append("a", send, send) == [True, False]
+    assert len(advices(pair, net)) == 1
+
+
+def test_the_lead_sends_and_after_its_death_the_other(pair):
+    pair.connect(node="b")
+    timed_out(pair)
+    assert not pair.due("b")
+    pair.die("a")
+    assert [type(item) for item in pair.tend("b")] == [AdviceSend]
+
+
+def test_one_that_needs_no_answer_is_done_when_the_remote_kernel_has_it():
+    pair = Pair(rules(hub={"timeout_ms": 500}))
+    bank, hub = pair.accept("bank"), pair.connect("hub")
+    pair.receive(bank, transfer())
+    pair.pass_ms(1_000)
+    pair.tend()
+    assert len(pair.state.advices) == 1 and not pair.state.advice_keys
+    assert b"RJCT" in advices(pair, hub)[0]
+    pair.ack(hub, pair.session(hub).output - 1)
+    assert pair.state.advices
+    pair.ack(hub)
+    assert not pair.state.advices
