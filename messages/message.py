@@ -163,7 +163,3 @@ class Codec(Protocol):
     def network_answer(self, message: Message) -> bytes:
         """The answer to a peer's network management request."""
         ...
-
-    def warm(self) -> None:
-        """Prepare what is costly and needed for errors only. May run in a thread."""
-        ...

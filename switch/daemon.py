@@ -22,7 +22,6 @@ from switch.ops.logs import event
 
 log = logging.getLogger("switch.daemon")
 EXIT_CONFIG = 78  # sysexits(3) EX_CONFIG
-WARM_AFTER_S = 3.0
 EXIT_FAILED = 70  # EX_SOFTWARE: this incarnation is over; the service manager starts the next
 
 
@@ -54,10 +53,6 @@ async def serve(config: Config, path: Path, node_name: str, mirror: type[Mirror]
 async def _afterwards(node: Node, control: Control) -> None:
     """What may wait until the node serves."""
     await control.start_http()
-    await asyncio.sleep(WARM_AFTER_S)
-    await asyncio.to_thread(node.engine.warm)
-    gc.collect()
-    gc.freeze()
 
 
 def _defect(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:

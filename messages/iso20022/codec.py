@@ -186,12 +186,6 @@ class Iso20022Codec:
         """None: schemes differ in their admi messages, and TCP tells whether a link is up."""
         return
 
-    def warm(self) -> None:
-        """Compile the schemas for exact error paths (0.2 s each)."""
-        from messages.iso20022.explain import warm  # costly to import, and rarely needed
-
-        warm(self._schemas)
-
     def network_answer(self, message: Message) -> bytes:
         """Raises MessageError: no message of this rail decodes to a network management request."""
         raise MessageError("ISO 20022 has no network management message", "/Document")

@@ -1,7 +1,6 @@
 """Where and why an element breaks its schema, in words that hold nothing of the message. Off the hot path.
 
-xmlschema takes 0.25 s to import and 0.2 s for each schema: nobody imports this module before it is needed, or `warm` is
-called, in a thread.
+xmlschema takes 0.25 s to import, 0.2 s for each schema, and some 40 MB: nobody imports this module but explained.py.
 """
 
 import functools
@@ -11,21 +10,16 @@ import xmlschema
 from lxml import etree
 from xmlschema.validators.exceptions import XMLSchemaChildrenValidationError
 
-from messages.iso20022.schemas import Schema, Schemas
+from messages.iso20022.schemas import Schema
 from messages.message import MessageError
 
 _EXPLAINED_MAXIMUM = 4000  # elements; xmlschema takes some 50 µs for each
 
 
 @functools.cache
-def _explainer(schema: Schema) -> xmlschema.XMLSchema10:
+def explainer(schema: Schema) -> xmlschema.XMLSchema10:
+    """The schema compiled by xmlschema, once."""
     return xmlschema.XMLSchema10(schema.source, base_url=schema.location, allow="local")
-
-
-def warm(schemas: Schemas) -> None:
-    """Compile all schemas now, so that the first bad message does not stall its caller. May run in a thread."""
-    for schema in schemas.all():
-        _explainer(schema)
 
 
 def explain(element: etree._Element, schema: Schema) -> MessageError:
@@ -37,7 +31,7 @@ def explain(element: etree._Element, schema: Schema) -> MessageError:
         return MessageError("does not follow its schema (too large to say where)", _path(element, element, schema))
     # Location hints are xsi:schemaLocation: a sender must not make us read files.
     try:
-        error = next(_explainer(schema).iter_errors(element, use_location_hints=False), None)
+        error = next(explainer(schema).iter_errors(element, use_location_hints=False), None)
     except (RecursionError, xmlschema.XMLSchemaException):  # documents nested in SplmtryData reach its limits
         error = None
     if error is not None:

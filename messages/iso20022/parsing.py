@@ -5,6 +5,7 @@ import re
 import msgspec
 from lxml import etree
 
+from messages.iso20022.explained import explained
 from messages.iso20022.schemas import Schemas, message_type
 from messages.message import MessageError
 
@@ -135,7 +136,5 @@ def _validate(element: etree._Element, name: str, schemas: Schemas) -> str:
         kind = message_type(namespace)
         raise MessageError(f"no schema for {kind or 'the namespace'}", f"/{name}")
     if not schema.valid(element):
-        from messages.iso20022.explain import explain  # costly to import, and rarely needed
-
-        raise explain(element, schema)
+        raise explained(element, schema)
     return schema.type

@@ -138,9 +138,6 @@ class Iso8583Codec:
         fields[self._rules.network_field] = code
         return self._outbound(self._rules.network_mti, fields)
 
-    def warm(self) -> None:
-        """Nothing is costly here."""
-
     def network_answer(self, message: Message) -> bytes:
         body: Iso8583 = message.body
         echoed = (*self._rules.identifying, *self._rules.echoed)

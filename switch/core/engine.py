@@ -107,11 +107,6 @@ class Engine:
         """Index and hash of the state at the last heartbeat entry."""
         return next(reversed(self._hashes.items())) if self._hashes else (0, "")
 
-    def warm(self) -> None:
-        """Prepare what codecs need only for errors. May run in a thread."""
-        for wire in list(self.wires.values()):
-            wire.codec.warm()
-
     # --- proposals
 
     def offer(self, session: Session, start: int, end: int, frame: Frame, age_ms: int) -> Input:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from messages.iso20022 import BusinessMessage, load_schemas, parse
+from messages.iso20022 import BusinessMessage, explained, load_schemas, parse
 from messages.message import MessageError
 
 PACS_002 = "urn:iso:std:iso:20022:tech:xsd:pacs.002.001.10"
@@ -34,6 +34,12 @@ def header(definition="pacs.002.001.10"):
         f'<AppHdr xmlns="{HEAD}"><Fr>{party}</Fr><To>{party}</To><BizMsgIdr>B-1</BizMsgIdr>'
         f"<MsgDefIdr>{definition}</MsgDefIdr><CreDt>2026-03-01T10:00:00Z</CreDt></AppHdr>"
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def exact_errors():
+    for schema in load_schemas().all():
+        explained.load(schema)
 
 
 def read(text, **options) -> BusinessMessage:
@@ -296,3 +302,15 @@ def test_threads_parse_at_the_same_time():
     for thread in threads:
         thread.join()
     assert not failures
+
+
+def test_until_the_schema_is_compiled_again_an_error_names_the_top_element_only(monkeypatch):
+    schema = load_schemas().get(PACS_002)
+    ready = threading.Event()
+    monkeypatch.setattr(explained, "_loaded", {})
+    monkeypatch.setattr(explained, "_loading", set())
+    monkeypatch.setattr(explained, "load", lambda wanted: wanted is schema and ready.set())
+    with pytest.raises(MessageError) as first:
+        read(document(msg_id=""))
+    assert (first.value.reason, first.value.field) == ("does not follow its schema", "/Document")
+    assert ready.wait(10), "the exact explanation is prepared in a thread"
