@@ -21,6 +21,7 @@ from switch.ops.logs import event
 from switch.ops.metrics import Metrics
 from switch.peer import boot_id, kill, start_time
 from switch.points import reach
+from switch.replay import differs
 from switch.sessions import kernel
 from switch.sessions.links import Links
 from switch.sessions.manager import given, stored
@@ -35,6 +36,10 @@ SETTLE_MS = 250.0  # after a hold or takeover: answers that wait in the kernel g
 LOUD = {"state.diverged": logging.CRITICAL, "node.heir": logging.WARNING, "transaction.timeout": logging.WARNING,
         "transaction.undone": logging.WARNING, "link.sign_on_refused": logging.WARNING}  # fmt: skip
 QUIET = {"request.repeated", "request.refused", "advice.queued", "advice.acknowledged"}
+
+
+class Diverged(Exception):
+    """This node's state is not what the log says."""
 
 
 class Node:
@@ -59,6 +64,7 @@ class Node:
         self._ticking = False
         self._tend_soon = False
         self._snapshotting: asyncio.Task[None] | None = None
+        self._verifying: asyncio.Task[bool] | None = None  # the nodes' hashes differed
         self._tend_after = 0.0  # input that waits goes before timers (after a hold or a takeover)
         self._leaving = False
         self._reopen: list[Subject] = []
@@ -289,8 +295,13 @@ class Node:
             self.sessions.poll()
             self.sessions.pause(self.mirror.backlog_bytes > self.config.pair.backlog_max_bytes)
             self.metrics.sample(self.engine, self.mirror, self.sessions)
-            if self.engine.diverged:
-                raise RuntimeError("the nodes' states differ")
+            if self.engine.diverged and self._verifying is None:
+                self._verifying = asyncio.create_task(differs(self.config, self.engine))
+            if self._verifying is not None and self._verifying.done():
+                if self._verifying.result():
+                    raise Diverged("this node's state is not what the log says: it leaves, the peer goes on")
+                event(log, logging.WARNING, "state.confirmed", do="the peer is expected to leave")
+                self.engine.diverged, self._verifying = False, None
             await asyncio.sleep(POLL_MS / 1000)
 
     async def _tick(self) -> None:

@@ -107,6 +107,11 @@ class Engine:
         """Index and hash of the state at the last heartbeat entry."""
         return next(reversed(self._hashes.items())) if self._hashes else (0, "")
 
+    @property
+    def hashes(self) -> dict[int, str]:
+        """The hash of the state at each of the last heartbeat entries, by index."""
+        return dict(self._hashes)
+
     # --- proposals
 
     def offer(self, session: Session, start: int, end: int, frame: Frame, age_ms: int) -> Input:
