@@ -175,11 +175,15 @@ class Succession:
             asyncio.get_running_loop().call_exception_handler(context)
 
     def _held(self, dead: str) -> tuple[str, ...]:
-        """The sockets we hold of sessions that the incarnation acts for, and of sessions it may have opened."""
+        """The sockets we hold of sessions that the incarnation acts for, or may, once what is on its way is applied.
+
+        Those are sessions that no entry knows yet, whoever opened them (they may have been given to it), and those that
+        we have proposed to move to it: such an entry may be in the log before the heir entry, and not yet seen.
+        """
         state = self.engine.state
         return tuple(
-            id_ for id_ in self._sessions.connections
-            if (state.acting(state.sessions[id_].owner) if id_ in state.sessions else id_.partition(".")[0]) == dead
+            id_ for id_, connection in self._sessions.connections.items()
+            if id_ not in state.sessions or connection.moving or state.acting(state.sessions[id_].owner) == dead
         )  # fmt: skip
 
     def heir_applied(self, dead: str, heir: str, sessions: int) -> None:

@@ -11,6 +11,7 @@ Messages are msgpack, one a datagram. A descriptor in flight survives its sender
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -308,6 +309,8 @@ class Handover:
             self._beats = None
         self._loop.remove_reader(peer)
         self._loop.remove_writer(peer)
+        with contextlib.suppress(OSError):
+            peer.shutdown(socket.SHUT_RDWR)  # the beats' duplicate must not keep it open
         peer.close()
         queue, self._queue = self._queue, deque()
         for _, _, after in queue:
@@ -339,20 +342,21 @@ class Beats:
 
     def __init__(self, sock: socket.socket) -> None:
         self.turned = time.monotonic()
-        self._sock = sock
+        self._sock = sock.dup()  # the thread's own: the number of a closed one may be a terminal's the next moment
         self._stop = threading.Event()
         threading.Thread(target=self._run, name="beats", daemon=True).start()
 
     def _run(self) -> None:
-        while not self._stop.wait(self.INTERVAL_S):
-            if time.monotonic() - self.turned > self.STILL_S:
-                continue
-            try:
-                self._sock.send(_BEAT, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                continue  # what fills the socket shows that we live
-            except OSError:
-                return  # the event loop notices, too
+        with self._sock:
+            while not self._stop.wait(self.INTERVAL_S):
+                if time.monotonic() - self.turned > self.STILL_S:
+                    continue
+                try:
+                    self._sock.send(_BEAT, socket.MSG_DONTWAIT)
+                except BlockingIOError:
+                    continue  # what fills the socket shows that we live
+                except OSError:
+                    return  # the event loop notices, too
 
     def stop(self) -> None:
         self._stop.set()
