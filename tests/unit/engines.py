@@ -1,6 +1,6 @@
 """Two engines that apply one log in memory, in virtual time, with the frames of terminals, networks and banks.
 
-`Pair` keeps no rules of its own: what it appends, both engines apply, and `invariants.check` looks at both after each entry.
+`Pair` keeps no rules of its own: what it appends, both engines apply, and invariants.py looks at both after each entry.
 """
 
 from collections.abc import Iterable, Sequence

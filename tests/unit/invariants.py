@@ -1,4 +1,4 @@
-"""What must hold after each entry, whatever it was: of both nodes, of a copy loaded from a snapshot, of every request."""
+"""What must hold after each entry: of both nodes, of a copy loaded from a snapshot, of every session and request."""
 
 from messages.message import Decision
 from switch.core import snapshot

@@ -177,7 +177,7 @@ class Races(RuleBasedStateMachine):
 
     @rule(counts=st.tuples(COUNTS, COUNTS), tends=st.booleans())
     def both_nodes_work(self, counts: tuple[int, int], tends: bool) -> None:
-        for node, count in zip("ab", counts, strict=True):
+        for node in "ab":
             self.a_node_offers(node)
             if tends:
                 self.a_node_tends(node)

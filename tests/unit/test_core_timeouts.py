@@ -19,7 +19,7 @@ def test_a_request_without_an_answer_is_declined_here_and_undone_at_its_target(p
     terminal, net = pair.accept(), pair.connect()
     pair.receive(terminal, card())
     pair.pass_ms(1_000)
-    assert [type(item) for item in pair.tend("a")][0] is Timeout
+    assert isinstance(pair.tend("a")[0], Timeout)
     assert pair.only().outcome.decision is Decision.DECLINED and len(pair.codes(terminal)) == 1
     assert [payload[:4] for payload in pair.sent(net, Role.ADVICE)] in ([b"0420"], [b"0400"])
 
@@ -88,7 +88,7 @@ def test_only_who_acts_for_a_transaction_times_it_out_and_then_its_heir(pair):
     pair.pass_ms(1_000)
     assert not pair.due("b")
     pair.die("a", held=[terminal])
-    assert [type(item) for item in pair.tend("b")][0] is Timeout
+    assert isinstance(pair.tend("b")[0], Timeout)
     assert len(pair.codes(terminal)) == 1
 
 

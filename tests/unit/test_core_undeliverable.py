@@ -34,7 +34,7 @@ def test_an_approval_whose_terminal_has_gone_is_reversed_and_its_outcome_replace
     pair.end(terminal)
     pair.receive(net, answer_to(pair.forwarded(net)))
     assert pair.only().stage is Stage.UNDELIVERABLE and list(pair.state.undeliverable) == [pair.only().id]
-    assert [type(item) for item in pair.tend("a")][0] is Undo
+    assert isinstance(pair.tend("a")[0], Undo)
     assert decisions(pair) == [Decision.DECLINED]
     assert [payload[:2] for payload in pair.sent(net, Role.ADVICE)] == [b"04"]
 
