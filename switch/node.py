@@ -240,7 +240,7 @@ class Node:
             if subject[0] == "input":
                 self.sessions.undone(subject[1])
                 touched[subject[1]] = None
-            elif subject[0] in ("open", "connected", "configure", "live", "leave"):
+            elif subject[0] in ("open", "connected", "configure", "live", "leave", "heir"):
                 self._reopen.append(subject)
             else:
                 self._resolved(subject, False, touched)
@@ -263,6 +263,8 @@ class Node:
                 self.sessions.offer_again(kind, str(key))
             elif kind == "configure":
                 self.submit(Configure(self.config.rules.encode()), (kind, key))
+            elif kind == "heir":
+                self.succession.changed()
             else:
                 self.submit(Live() if kind == "live" else Leave(), (kind, key))
 

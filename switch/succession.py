@@ -114,8 +114,12 @@ class Succession:
         else:
             self._watch.follow(peer)
         for former in list(self.engine.state.incarnations.values()):
-            own = former.node == self.engine.node and former.id != self.engine.incarnation
-            if own and not self._over(former.id) and former.id not in self._succeeding:
+            if self._over(former.id) or former.id in self._succeeding:
+                continue
+            if former.node == self._other:
+                if peer is not None and former.id != peer.id:
+                    self.suspect(former.id, "its successor has joined")  # before we had noticed its end
+            elif former.id != self.engine.incarnation:
                 self._spawn(former.id, self._succeed_own(former))
 
     # --- suspect, kill, fence, heir
@@ -131,8 +135,9 @@ class Succession:
         noticed, at = self._host.epoch_ms(), self._host.now()
         await kill(dead)
         self._noticed[dead.id] = (noticed, at, self._host.now() - at)
-        self.handover.drain()  # descriptors in flight survive their sender
-        self.handover.part()
+        if self.handover.peer == dead.id:
+            self.handover.drain()  # descriptors in flight survive their sender
+            self.handover.part()
         if not self.synced and not self._held(dead.id):
             await self._wait_while(lambda: not self._over(dead.id) and not self._held(dead.id))
         reach("heir.before")
