@@ -19,6 +19,7 @@ from switch.node import Node
 from switch.ops import logs
 from switch.ops.control import Control
 from switch.ops.logs import event
+from switch.poison import PoisonEntry
 
 log = logging.getLogger("switch.daemon")
 EXIT_CONFIG = 78  # sysexits(3) EX_CONFIG
@@ -94,6 +95,9 @@ def start(
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(loaded, config, node))
+    except PoisonEntry as error:
+        event(log, logging.CRITICAL, "node.stopped", text=error)
+        os._exit(EXIT_CONFIG)
     except Exception as error:
         # whatever ends a node ends it at once: nothing may be written after a fence, and an heir goes on
         text = str(error) if isinstance(error, MirrorError | OSError) else ""

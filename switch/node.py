@@ -21,6 +21,7 @@ from switch.ops.logs import event
 from switch.ops.metrics import Metrics
 from switch.peer import boot_id, kill, start_time
 from switch.points import reach
+from switch.poison import Poison
 from switch.replay import differs
 from switch.sessions import kernel
 from switch.sessions.links import Links
@@ -54,8 +55,9 @@ class Node:
         self._loop = asyncio.get_running_loop()
         self._boot_id = boot_id()
         directory = Path(config.pair.run_directory)
-        self.succession = Succession(self, self.engine, directory, config.pair.name, config.pair.peer_silence_ms)
-        self.sessions = Sessions(self.engine, self.submit, self.succession, self._boot_id, self.now)
+        self.poison = Poison(directory / f"{config.pair.name}.poison", node)
+        self.succession = Succession(self, self.engine, self.poison, directory, config.pair)
+        self.sessions = Sessions(self.engine, self.submit, self.succession, self.poison, self._boot_id, self.now)
         self._given = given(dict(os.environ), os.getpid())
         listeners = {name: sockets[0] for name, sockets in self._given.items() if stored(name) is None}
         self.links = Links(self.sessions, node, listeners, self.now)
@@ -96,6 +98,7 @@ class Node:
 
     async def run(self, ready: Any) -> None:
         """Join, serve until stopped, leave. `ready()` is called when the node serves."""
+        self.poison.begin(self.node)
         await self.mirror.start()
         for before in list(self.engine.state.incarnations.values()):
             if before.node == self.node and before.status in (Status.JOINING, Status.LIVE):
@@ -193,6 +196,7 @@ class Node:
         self.sessions.follow(list(self.sessions.connections))
 
     def apply(self, entry: Entry) -> None:
+        self.poison.entry(entry.index)
         reach("apply.before")
         applied = self.engine.apply(f"{entry.node}{entry.incarnation}", entry.index, entry.body, self.now())
         self.metrics.entry(len(entry.body), len(applied.accepted))
@@ -201,6 +205,7 @@ class Node:
             if not accepted:
                 self.metrics.refused.inc()
             self._resolved(subject, accepted, touched)
+        self.poison.clear()
         reach("apply.after")
         self.sessions.follow(touched, decided=True)
         self._say(applied, mine=entry.node == self.node)

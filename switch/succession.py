@@ -15,6 +15,7 @@ from typing import Protocol
 
 import msgspec
 
+from switch.config import Pair
 from switch.core.engine import Engine
 from switch.core.proposals import Heir, Open, Proposal, encode_entry
 from switch.core.records import Incarnation, Status
@@ -24,6 +25,7 @@ from switch.mirror.mirror import Mirror
 from switch.ops.logs import event
 from switch.peer import Watch, boot_id, kill, start_time
 from switch.points import reach
+from switch.poison import Poison
 from switch.sessions.connection import Connection
 from switch.sessions.handover import FDS_MAX, VERSION, Gone, Handover, Hello, Listeners, Sockets, Synced
 from switch.sessions.links import Links
@@ -60,17 +62,18 @@ class Host(Protocol):
 class Succession:
     """The pair, as one node sees it. It is whom the handover socket tells (Holder) and who keeps sockets (Keeper)."""
 
-    def __init__(self, host: Host, engine: Engine, directory: Path, pair: str, silence_ms: float) -> None:
+    def __init__(self, host: Host, engine: Engine, poison: Poison, directory: Path, pair: Pair) -> None:
         self.engine = engine
         self.takeovers: list[Takeover] = []
         self.synced = False  # the peer sent us every socket it holds
         self._host = host
-        self._pair = pair
+        self._pair = pair.name
+        self._poison = poison
         node, self._other = engine.node, "b" if engine.node == "a" else "a"
-        paths = [directory / f"{pair}-{name}.handover" for name in (node, self._other)]
+        paths = [directory / f"{pair.name}-{name}.handover" for name in (node, self._other)]
         self.handover = Handover(paths[0], paths[1], self)
         self.store = Store(os.environ.get("NOTIFY_SOCKET"))
-        self._detector = Detector(silence_ms * (2 if node == "b" else 1), TICK_MS)
+        self._detector = Detector(pair.peer_silence_ms * (2 if node == "b" else 1), TICK_MS)
         self._watch = Watch(lambda id_: self.suspect(id_, "its process has ended"))
         self._succeeding: dict[str, asyncio.Task[None]] = {}
         self._noticed: dict[str, tuple[float, float, float]] = {}  # dead: noticed (epoch, own clock), killed
@@ -141,13 +144,11 @@ class Succession:
         if not self.synced and not self._held(dead.id):
             await self._wait_while(lambda: not self._over(dead.id) and not self._held(dead.id))
         reach("heir.before")
-        taken = await self._mirror.take_fence_of(
-            dead.node, dead.number, lambda: encode_entry([Heir(dead.id, self._held(dead.id))])
-        )
+        taken = await self._mirror.take_fence_of(dead.node, dead.number, lambda: encode_entry([self._heir(dead)]))
         reach("heir.after")
         if not taken and not self._over(dead.id):
             # its next incarnation has taken its fence: nothing of it can be appended any more, the entry is enough
-            self._host.submit(Heir(dead.id, self._held(dead.id)), ("heir", dead.id))
+            self._host.submit(self._heir(dead), ("heir", dead.id))
 
     async def _succeed_own(self, former: Incarnation) -> None:
         """Our own predecessor: its fence is ours, its process was seen to end before we joined.
@@ -156,7 +157,7 @@ class Succession:
         """
         await self._wait_while(lambda: not self._over(former.id) and self._peer_is_heir())
         if not self._over(former.id):
-            self._host.submit(Heir(former.id, self._held(former.id)), ("heir", former.id))
+            self._host.submit(Heir(former.id, self._held(former.id), self._poison.former), ("heir", former.id))
 
     def _peer_is_heir(self) -> bool:
         peer = self.peer()
@@ -178,6 +179,9 @@ class Succession:
             # Fenced and the like end the node through mirror.failed; anything else is a defect and must not be silent
             context = {"message": "succession failed", "exception": task.exception()}
             asyncio.get_running_loop().call_exception_handler(context)
+
+    def _heir(self, dead: Incarnation) -> Heir:
+        return Heir(dead.id, self._held(dead.id), self._poison.frame_of(dead.node))
 
     def _held(self, dead: str) -> tuple[str, ...]:
         """The sockets we hold of sessions that the incarnation acts for, or may, once what is on its way is applied.

@@ -10,6 +10,8 @@ from switch.core.proposals import Configure, Heir, Join, Leave, Live, Move, Snap
 from switch.core.records import Incarnation, Status
 from switch.core.rules import Rules, RulesError, check
 
+MARKS_MAX = 100
+
 
 @rule(Join)
 def join(fold: Fold, p: Join) -> bool:
@@ -77,6 +79,10 @@ def heir(fold: Fold, p: Heir) -> bool:
     held = set(p.held)
     theirs = sorted(id_ for id_, session in state.sessions.items() if state.acting(session.owner) == p.dead)
     state.put_incarnation(p.dead, replace(dead, status=Status.DEAD, heir=fold.by))
+    if p.poison:
+        state.put_mark(p.poison, state.marks.get(p.poison, 0) + 1)
+        for mark in sorted(state.marks)[:-MARKS_MAX]:
+            state.put_mark(mark, None)
     for id_ in theirs:
         if id_ in held:
             fold.applied.touched[id_] = None

@@ -238,6 +238,7 @@ class Heir(Proposal, frozen=True, tag="heir"):
 
     dead: str
     held: tuple[str, ...]
+    poison: str = ""  # the frame at which it died, if it was at one (poison.py)
 
 
 class Move(Proposal, frozen=True, tag="move"):

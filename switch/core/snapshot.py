@@ -38,6 +38,7 @@ TABLES: dict[str, Table] = {
     "outcomes": Table(bytes, Finished, "put_outcome"),
     "stans": Table(str, int, "put_stan"),
     "closed": Table(int, int, "put_closed"),
+    "marks": Table(str, int, "put_mark"),
 }
 Row = tuple[str, Any, Any]
 
@@ -60,6 +61,7 @@ class View:
             ("advices", dict(state.advices)),
             ("stans", dict(state.stans)),
             ("closed", dict(state.closed)),
+            ("marks", dict(state.marks)),
             ("outcomes", {key: state.outcomes[key] for key in state.segments.get(state.meta.segment, ())}),
         ]
         self._segments = {

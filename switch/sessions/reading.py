@@ -14,12 +14,14 @@ from switch.core.tend import Subject
 from switch.mirror.errors import ProposalTooLarge
 from switch.ops.logs import event
 from switch.points import reach
+from switch.poison import Poison
 from switch.sessions.connection import Connection
 
 log = logging.getLogger("switch.sessions")
 Submit = Callable[[Proposal, Subject], None]
 FRAMES_MAX = 256  # offered of one peek
 PIECE_MAX = 262_144
+QUARANTINED = 2  # owners that died at a frame
 
 
 class Enders(Protocol):
@@ -36,13 +38,20 @@ class Reading:
     """Reads for all connections of a node. `paused`: input stays in the kernel (a hold, or too much waits for the log)."""
 
     def __init__(
-        self, engine: Engine, submit: Submit, enders: Enders, scratch: memoryview, now: Callable[[], float]
+        self,
+        engine: Engine,
+        submit: Submit,
+        enders: Enders,
+        scratch: memoryview,
+        poison: Poison,
+        now: Callable[[], float],
     ) -> None:
         self.engine = engine
         self.paused = False
         self._submit = submit
         self._enders = enders
         self._scratch = scratch
+        self._poison = poison
         self._now = now
         self._loop = asyncio.get_running_loop()
 
@@ -88,6 +97,10 @@ class Reading:
         start = session.applied
         for frame in cuts.frames[:FRAMES_MAX]:
             end = session.applied + frame.end - held
+            mark = self._poison.frame(session.id, start, frame.payload)
+            if self.engine.state.marks.get(mark, 0) >= QUARANTINED:
+                self._quarantined(connection, session, start)
+                break
             reach("offer.before")
             try:
                 proposal = self.engine.offer(session, start, end, frame, connection.age_ms(end, now))
@@ -101,6 +114,7 @@ class Reading:
                 break
             reach("offer.after")
             start = end
+        self._poison.clear()
         if connection.pending or connection.ending:
             self.want(connection, False)
             connection.want(1)
@@ -130,6 +144,13 @@ class Reading:
             self._enders.end(connection, "unparseable message")
         else:
             self._propose(connection, self.engine.ignore(session, start, end))
+
+    def _quarantined(self, connection: Connection, session: Session, start: int) -> None:
+        if connection.pending:
+            return  # as above
+        event(log, logging.ERROR, "input.quarantined", link=session.link, session=session.id, remote=session.remote,
+              frame=start, do="two owners died at this frame: keep its bytes from the sender, and report it")  # fmt: skip
+        self._enders.end(connection, "quarantined frame")
 
     def _too_large(self, connection: Connection, session: Session, start: int, error: ProposalTooLarge) -> None:
         if connection.pending:

@@ -16,6 +16,7 @@ from switch.core.proposals import Acked, Connected, End, Move, Open
 from switch.core.records import Session
 from switch.ops.logs import event
 from switch.points import reach
+from switch.poison import Poison
 from switch.sessions import kernel
 from switch.sessions.closing import Closing
 from switch.sessions.connection import Connection
@@ -40,7 +41,13 @@ class Sessions:
     """The sockets this node holds: its own sessions' and, standing by, the peer's."""
 
     def __init__(
-        self, engine: Engine, submit: Submit, keeper: Keeper, boot_id: str, now: Callable[[], float]
+        self,
+        engine: Engine,
+        submit: Submit,
+        keeper: Keeper,
+        poison: Poison,
+        boot_id: str,
+        now: Callable[[], float],
     ) -> None:
         self.engine = engine
         self.connections: dict[str, Connection] = {}
@@ -51,7 +58,7 @@ class Sessions:
         self._now = now
         self._loop = asyncio.get_running_loop()
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
-        self._reading = Reading(engine, submit, self, self._scratch, now)
+        self._reading = Reading(engine, submit, self, self._scratch, poison, now)
         self._closing = Closing()
         self._next = 0
 

@@ -1,0 +1,87 @@
+"""What a node is at while it parses a frame or applies an entry: marks in a small mapped file that outlives both nodes.
+
+A frame that ended the process of two owners is quarantined (the heir entry carries the mark, so the log knows); an entry that
+ended nodes twice while it was applied stops the pair, with a clear message, rather than letting it diverge or loop.
+"""
+
+import mmap
+import os
+import struct
+from hashlib import blake2b
+from pathlib import Path
+
+SIZE = 4096
+SLOT = {"a": 0, "b": 256}
+TEXT_MAX = 200
+ENTRY_AT = 1024  # (index, deaths) of the entry that ended a node last
+DEATHS_MAX = 2
+_LENGTH = struct.Struct("<H")
+_ENTRY = struct.Struct("<QI")
+_ENTRY_MARK = b"entry "
+
+
+class PoisonEntry(Exception):
+    """The same entry ended nodes repeatedly. The text says what to do."""
+
+
+class Poison:
+    """The marks of both nodes of a pair; this node writes its own."""
+
+    def __init__(self, path: Path, node: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(fd, SIZE)
+            self._map = mmap.mmap(fd, SIZE)
+        finally:
+            os.close(fd)
+        self._at = SLOT[node]
+        self.former = ""  # the frame at which this node's former process died
+
+    def frame(self, session: str, start: int, payload: bytes) -> str:
+        """Mark a frame that is about to be parsed; its identity."""
+        digest = blake2b(payload, digest_size=8).hexdigest()
+        mark = f"{session}@{start}:{digest}"
+        self._write(mark.encode())
+        return mark
+
+    def entry(self, index: int) -> None:
+        """Mark an entry that is about to be applied."""
+        self._write(b"entry %d" % index)
+
+    def _write(self, mark: bytes) -> None:
+        body = self._at + _LENGTH.size
+        self._map[body : body + len(mark)] = mark
+        _LENGTH.pack_into(self._map, self._at, len(mark))  # last: a mark is whole or not there
+
+    def clear(self) -> None:
+        """It went well."""
+        _LENGTH.pack_into(self._map, self._at, 0)
+
+    def of(self, node: str) -> str:
+        """The mark a node left; "" when it was at nothing."""
+        at = SLOT[node]
+        (length,) = _LENGTH.unpack_from(self._map, at)
+        return bytes(self._map[at + _LENGTH.size : at + _LENGTH.size + min(length, TEXT_MAX)]).decode("ascii", "replace")
+
+    def frame_of(self, node: str) -> str:
+        """The frame at which a node died; "" when it was not at one."""
+        mark = self.of(node)
+        return "" if mark.startswith(_ENTRY_MARK.decode()) else mark
+
+    def begin(self, node: str) -> None:
+        """This node starts: count an entry at which it died. Raises PoisonEntry when that entry has done so before."""
+        mark = self.of(node)
+        self.former = self.frame_of(node)
+        self.clear()
+        if not mark.startswith(_ENTRY_MARK.decode()):
+            return
+        index = int(mark[len(_ENTRY_MARK) :])
+        known, deaths = _ENTRY.unpack_from(self._map, ENTRY_AT)
+        deaths = deaths + 1 if known == index else 1
+        _ENTRY.pack_into(self._map, ENTRY_AT, index, deaths)
+        if deaths >= DEATHS_MAX:
+            raise PoisonEntry(
+                f"entry {index} ended a node {deaths} times while it was applied: the pair stops rather than diverge. "
+                "Keep etcd's data and the logs, and report them; to go on with another version, remove the poison file"
+            )
