@@ -21,6 +21,8 @@ from switch.core.records import Finished, Role, Stage, Transaction, Waiter
 from switch.core.state import outcome_key
 from switch.core.transitions import Event, move
 
+ROW_BYTES = 64  # of an outcome in a snapshot, beside its key and content, at the most
+
 
 @rule(Request)
 def request(fold: Fold, p: Request) -> bool:
@@ -256,12 +258,19 @@ def _moved(fold: Fold, transaction: Transaction, event: Event) -> None:
 
 
 def _keep(fold: Fold, key: bytes, digest: bytes, outcome: Outcome) -> None:
-    """Keep an outcome for repeats, in the open segment; a full segment is closed."""
-    meta = fold.state.meta
-    fold.state.put_outcome(key, Finished(digest, outcome, meta.segment))
+    """Keep an outcome for repeats, in the open segment; a full segment is closed: it is to be one value in etcd."""
+    state, limits = fold.state, fold.rules.limits
+    size = len(key) + len(outcome.content) + ROW_BYTES
+    if state.meta.segment_size and state.meta.segment_bytes + size > limits.segment_bytes:
+        close_segment(fold)
+    meta = state.meta
+    state.put_outcome(key, Finished(digest, outcome, meta.segment))
     started = meta.segment_ms if meta.segment_size else meta.clock_ms
-    fold.state.put_meta(None, replace(meta, segment_size=meta.segment_size + 1, segment_ms=started))
-    if meta.segment_size + 1 >= fold.rules.limits.segment_outcomes:
+    meta = replace(
+        meta, segment_size=meta.segment_size + 1, segment_bytes=meta.segment_bytes + size, segment_ms=started
+    )
+    state.put_meta(None, meta)
+    if meta.segment_size >= limits.segment_outcomes:
         close_segment(fold)
 
 
@@ -269,7 +278,8 @@ def close_segment(fold: Fold) -> None:
     """The open segment becomes immutable."""
     meta = fold.state.meta
     fold.state.put_closed(meta.segment, meta.clock_ms)
-    fold.state.put_meta(None, replace(meta, segment=meta.segment + 1, segment_size=0, segment_ms=meta.clock_ms))
+    meta = replace(meta, segment=meta.segment + 1, segment_size=0, segment_bytes=0, segment_ms=meta.clock_ms)
+    fold.state.put_meta(None, meta)
 
 
 @rule(Forget)

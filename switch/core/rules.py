@@ -96,6 +96,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     replay_window_ms: int = 600_000  # how long an outcome is kept for repeats
     outcomes_max: int = 100_000  # and how many at the most
     segment_outcomes: int = 2_000  # outcomes in one immutable segment of the snapshot
+    segment_bytes: int = 400_000  # and their bytes (a segment is one value in etcd), unless one outcome alone is larger
     waiters_max: int = 4  # sessions that wait for one answer: the request and its repeats
     transactions_max: int = 50_000  # in flight over all links
     heartbeat_ms: int = 250

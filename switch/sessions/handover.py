@@ -12,6 +12,7 @@ Messages are msgpack, one a datagram. A descriptor in flight survives its sender
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -227,27 +228,34 @@ class Handover:
 
     def send(self, message: Message, fds: list[int], then: Callable[[], None] | None = None) -> None:
         """Queue a message; `then` is called when the kernel has it, or at once when there is no peer."""
-        after = then or _nothing
-        if self._peer is None:
+        data, after = _encode(message), then or _nothing
+        if self._peer is None or (not self._queue and self._sent(data, fds)):
             after()
             return
-        self._queue.append((_encode(message), fds, after))
-        if len(self._queue) == 1:
-            self._flush()
+        # its sockets may be closed, and their numbers be those of others, before its turn comes
+        self._queue.append((data, [os.dup(fd) for fd in fds], after))
+
+    def _sent(self, data: bytes, fds: list[int]) -> bool:
+        """False when it has to wait: too much is under way."""
+        assert self._peer is not None
+        try:
+            socket.send_fds(self._peer, [data], fds)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.ETOOMANYREFS):  # the latter: descriptors in flight (unix(7))
+                self._loop.add_writer(self._peer, self._flush)
+                return False
+            self._down(f"cannot be written to: {error.strerror}")
+        return True
 
     def _flush(self) -> None:
         while self._queue and self._peer is not None:
             data, fds, after = self._queue[0]
-            try:
-                socket.send_fds(self._peer, [data], fds)
-            except BlockingIOError:
-                self._loop.add_writer(self._peer, self._flush)
+            if not self._sent(data, fds):
                 return
-            except OSError as error:
-                self._down(f"cannot be written to: {error.strerror}")
-                return
-            self._queue.popleft()
-            after()
+            if self._queue:  # else the connection broke, which has emptied it
+                self._queue.popleft()
+                _close(fds)
+                after()
         if self._peer is not None:
             self._loop.remove_writer(self._peer)
 
@@ -313,7 +321,8 @@ class Handover:
             peer.shutdown(socket.SHUT_RDWR)  # the beats' duplicate must not keep it open
         peer.close()
         queue, self._queue = self._queue, deque()
-        for _, _, after in queue:
+        for _, fds, after in queue:
+            _close(fds)
             after()
         self._holder.peer_down(self.peer, reason)
 
@@ -332,6 +341,11 @@ class Handover:
 
 def _nothing() -> None:
     pass
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 class Beats:
