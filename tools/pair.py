@@ -174,9 +174,14 @@ class Process:
 
 
 class Switch:
-    """The whole: `with Switch(directory) as switch:` starts it and waits until both nodes serve and are signed on."""
+    """The whole: `with Switch(directory) as switch:` starts it and waits until both nodes serve and are signed on.
 
-    def __init__(self, directory: Path, settings: Settings | None = None, members: int = 1) -> None:
+    `program`: the module that a node runs.
+    """
+
+    def __init__(
+        self, directory: Path, settings: Settings | None = None, members: int = 1, program: str = "switch"
+    ) -> None:
         self.directory = directory
         self.settings = settings or Settings()
         self.ports = Ports.free(self.settings.further)
@@ -184,7 +189,7 @@ class Switch:
         self.etcd = Etcd(directory / "etcd", members=members)
         self.config_path = directory / "switch.toml"
         self.nodes: dict[str, Process] = {
-            node: Process(f"node-{node}", ["switch", "--config", str(self.config_path), "--node", node], directory)
+            node: Process(f"node-{node}", [program, "--config", str(self.config_path), "--node", node], directory)
             for node in "ab"
         }
         self.simulators = {

@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +20,6 @@ import uvloop
 from messages.framing import Framer
 from messages.iso8583 import load_dialect
 from tools.audit import audit
-from tools.evidence import read_messages
 from tools.inject import Injector, InjectorConfig
 from tools.judge import Verdict
 from tools.ledger import FILE as LEDGER
@@ -184,10 +183,14 @@ class Wire:
     def _more(self) -> bool:
         """Receive; False at the end of the stream."""
         data = self.sock.recv(65_536)
+        self.note(data)
+        return bool(data)
+
+    def note(self, data: bytes) -> None:
+        """Bytes were received."""
         if self._record and data:
             self._record.on_received(data, time.monotonic())
         self.received += data
-        return bool(data)
 
     def answer(self) -> bytes:
         """The payload of the next frame (b"" of a keep-alive). Raises EOFError, or OSError, when the stream ends."""
@@ -288,16 +291,34 @@ def hashes_agree(switch: Switch, indexes: int = 5) -> None:
         assert told["a"][index] == told["b"][index], f"the hashes at index {index} differ"
 
 
-def log_lines(switch: Switch, node: str, event: str, *words: str) -> list[str]:
-    """Lines of a node's log with this event and all these words."""
-    lines = switch.nodes[node].log.read_text().splitlines()
+def log_lines(switch: Switch, event: str, *words: str, nodes: str = "ab") -> list[str]:
+    """Lines of the nodes' logs with this event and all these words."""
+    lines = [line for node in nodes for line in switch.nodes[node].log.read_text().splitlines()]
     return [line for line in lines if f" {event}" in line and all(word in line for word in words)]
 
 
-def logged(switch: Switch, node: str, event: str, *words: str) -> str:
+def logged(switch: Switch, event: str, *words: str, nodes: str = "ab") -> str:
     """The first such line, waited for."""
-    lines: list[str] = until(lambda: log_lines(switch, node, event, *words), f"{event} {words} in the log of {node}")
+    what = f"{event} {words} in the log of {nodes}"
+    lines: list[str] = until(lambda: log_lines(switch, event, *words, nodes=nodes), what)
     return lines[0]
+
+
+def session(switch: Switch, wire: Wire) -> dict[str, Any] | None:
+    """What the switch says of the session at the other end of a wire; None when it has none."""
+    rows = switch.ask("a", "sessions")["sessions"]
+    return next((row for row in rows if row["remote"] == wire.local), None)
+
+
+def owned(switch: Switch, node: str, link: str = "terminals", recording: Recording | None = None) -> Wire:
+    """A new connection whose session is this node's: either accepts from any listening socket."""
+    ports = switch.ports.further.get(link) or getattr(switch.ports, link)
+    while True:
+        wire = Wire(ports[node], recording=recording)
+        row = until(lambda wire=wire: session(switch, wire), "the session to be open")
+        if row["owner"].startswith(node):
+            return wire
+        wire.close()
 
 
 def defects(switch: Switch) -> list[str]:
@@ -346,28 +367,19 @@ def heard_by_issuer(switch: Switch, number: int | None = None) -> Counter[str]:
     return heard
 
 
-def judge(switch: Switch, runs: Iterable[Traffic | Recording], *, killed: Iterable[str] = ()) -> Verdict:
-    """Stop the pair in order and let the auditor judge what was recorded; the logs must show no defect.
+def clean(switch: Switch, *runs: Traffic | Recording, cut: bool = False) -> Verdict:
+    """Stop the pair in order and let the auditor judge the records: no finding of any kind, no defect in the logs.
 
-    `killed`: processes that a test has ended otherwise.
+    `cut`: the test has made sessions end, which is no finding then.
     """
     folders = []
     for run in runs:
         (run.close if isinstance(run, Recording) else run.stop)()
         folders.append(run.folder)
-    codes = {name: code for name, code in switch.stop_nodes().items() if name not in killed}
+    codes = switch.stop_nodes()
     assert not any(codes.values()), f"exit codes {codes}"
     assert defects(switch) == []
-    return audit(folders, switch.directory / "issuer", switch.directory / "bank")
-
-
-def clean(switch: Switch, *runs: Traffic | Recording) -> Verdict:
-    """`judge`, and the verdict has no finding of any kind."""
-    verdict = judge(switch, runs)
-    assert verdict.clean, verdict.findings
+    verdict = audit(folders, switch.directory / "issuer", switch.directory / "bank")
+    found = (verdict.lost, verdict.duplicated, verdict.ledger_mismatch, verdict.unexpected, verdict.remainder)
+    assert not any(found) if cut else verdict.clean, verdict.findings
     return verdict
-
-
-def types_seen(folder: Path) -> Counter[str]:
-    """Types of the messages that came to a host, by its bytes."""
-    return Counter(seen.facts.type for seen in read_messages(folder, lambda _: None) if not seen.outward)

@@ -10,7 +10,6 @@ import pytest
 from switch_rig import (
     Recording,
     Traffic,
-    Wire,
     card_request,
     clean,
     figure,
@@ -19,6 +18,7 @@ from switch_rig import (
     health,
     heard_by_issuer,
     metrics,
+    owned,
     postings,
     until,
 )
@@ -50,8 +50,7 @@ def test_both_nodes_hold_the_same_state_while_both_work(switch: Switch, traffic:
 def test_the_same_request_to_both_nodes_at_the_same_instant_is_posted_once_and_answered_alike(
     switch: Switch, traffic: Traffic, recording: Recording
 ) -> None:
-    ports = switch.ports.terminals
-    with Wire(ports["a"], recording=recording) as a, Wire(ports["b"], recording=recording) as b:
+    with owned(switch, "a", recording=recording) as a, owned(switch, "b", recording=recording) as b:
         for round_ in range(ROUNDS):
             number = fresh()
             first, second = (a, b) if round_ % 2 else (b, a)
@@ -72,8 +71,7 @@ def test_a_request_is_answered_again_by_the_other_node_as_it_was_before(
     switch: Switch, traffic: Traffic, recording: Recording
 ) -> None:
     number = fresh()
-    ports = switch.ports.terminals
-    with Wire(ports["a"], recording=recording) as a, Wire(ports["b"], recording=recording) as b:
+    with owned(switch, "a", recording=recording) as a, owned(switch, "b", recording=recording) as b:
         first = a.ask(card_request(number))
         assert b.ask(card_request(number, mti="0201")) == a.ask(card_request(number, mti="0201")) == first
     assert first[39] == "00" and len(first[38]) == 6

@@ -1,8 +1,10 @@
-"""Nodes that leave and return: in order, killed, and by a second process of the same name. The pair goes on by its log."""
+"""Nodes that leave and return: in order, killed, or displaced by a second process. The pair goes on by its log."""
 
 import contextlib
 import os
 import signal
+import socket
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,9 +19,9 @@ from switch_rig import (
     fresh,
     hashes_agree,
     heard_by_issuer,
-    judge,
     log_lines,
     logged,
+    owned,
     postings,
     settled,
     until,
@@ -39,9 +41,9 @@ def fields_of(line: str) -> dict[str, str]:
 
 def test_a_node_that_was_away_catches_up_by_snapshot_and_log_and_knows_old_outcomes(start: Start) -> None:
     switch = start(Settings(limits={"snapshot_entries": 60, "heartbeat_ms": 100, "segment_outcomes": 50}))
-    ports, number = switch.ports.terminals, fresh()
+    number = fresh()
     recording = Recording(switch.directory / "own")
-    with Wire(ports["b"], recording=recording) as terminal:
+    with owned(switch, "b", recording=recording) as terminal:
         first = terminal.ask(card_request(number))
         assert first[39] == "00"
     with Traffic(switch, nodes="a") as traffic:
@@ -50,21 +52,20 @@ def test_a_node_that_was_away_catches_up_by_snapshot_and_log_and_knows_old_outco
         assert switch.ask("a")["simplex"] and switch.ask("a")["incarnations"]["b1"]["status"] == "left"
 
         def truncated() -> bool:
-            return any(int(fields_of(line)["index"]) > gone for line in log_lines(switch, "a", "log.truncated"))
+            return any(int(fields_of(line)["index"]) > gone for line in log_lines(switch, "log.truncated", nodes="a"))
 
         until(truncated, "the log to be truncated beyond what b had applied")
         switch.start("b")
-        loaded = logged(switch, "b", "snapshot.loaded")
+        loaded = logged(switch, "snapshot.loaded", nodes="b")
         assert int(fields_of(loaded)["index"]) > gone and int(fields_of(loaded)["segments"]) > 0
         status = switch.ask("b")
-        assert status["incarnation"] == "b2" and not status["simplex"] and status["index"] > int(
-            fields_of(loaded)["index"]
-        )
+        assert status["incarnation"] == "b2" and not status["simplex"]
+        assert status["index"] > int(fields_of(loaded)["index"])
         hashes_agree(switch)
         traffic.more(50)
         hashes_agree(switch)
-    for node in "ba":  # b answers from a snapshot; then a has gone and returned too, and nobody is left who saw it happen
-        with Wire(ports[node], recording=recording) as terminal:
+    for node in "ba":  # b answers from a snapshot; then a has gone and returned too
+        with owned(switch, node, recording=recording) as terminal:
             assert terminal.ask(card_request(number, mti="0201")) == first
         if node == "b":
             assert switch.nodes["a"].stop() == 0
@@ -89,12 +90,13 @@ def test_when_both_have_left_the_next_start_goes_on_from_the_log(start: Start) -
         assert terminal.ask(card_request())[39] == "00"
     assert switch.ask("a")["incarnations"].keys() == {"a2", "b2"}
     hashes_agree(switch, 2)
-    clean(switch, recording)
+    clean(switch, recording, cut=True)
 
 
 def test_a_killed_node_has_an_heir_and_its_terminals_find_one_outcome_at_the_other_node(start: Start) -> None:
     # answers take a while, so that the kill meets requests of which the issuer has booked some and answered none
-    switch = start(Settings(timeout_ms=2500, issuer_options=("--delay-ms", "300..900"), issuer={"advice_retry_ms": 1000}))
+    slow = Settings(timeout_ms=2500, issuer_options=("--delay-ms", "300..900"), issuer={"advice_retry_ms": 1000})
+    switch = start(slow)
     ports, numbers = switch.ports.terminals, [fresh() for _ in range(TERMINALS)]
     recording = Recording(switch.directory / "own")
     with Traffic(switch, nodes="a", traffic="transfers") as traffic:
@@ -103,18 +105,19 @@ def test_a_killed_node_has_an_heir_and_its_terminals_find_one_outcome_at_the_oth
             terminal.request(card_request(number))
         until(lambda: sum(postings(switch, number)[0] for number in numbers) > TERMINALS // 2, "postings at the issuer")
         switch.nodes["b"].kill()
-        for terminal in terminals:
-            terminal.rest()  # the end of the stream, after answers that were faster
+        heir = fields_of(logged(switch, "node.heir", nodes="a"))
+        assert heir["dead"] == "b1" and heir["heir"] == "a1"
+        outcomes: dict[int, str] = {}
+        for terminal, number in zip(terminals, numbers, strict=True):
+            with contextlib.suppress(EOFError, OSError):  # a session that ended with its node is none of this test's
+                outcomes[number] = terminal.fields()[39]
             terminal.close()
-        heir = fields_of(logged(switch, "a", "node.heir"))
-        assert heir["dead"] == "b1" and heir["heir"] == "a1" and int(heir["sessions"]) >= TERMINALS
-        assert len(log_lines(switch, "a", "session.ended", "b1.", "node")) >= TERMINALS
-        until(lambda: not any(row["owner"] == "b1" for row in switch.ask("a", "sessions")["sessions"]), "b1's sessions")
-        # all outbound slots are a's now, and the terminals repeat their requests there
-        switch.wait_ready("a")
+        until(lambda: not orphans(switch), "no session to be without a node")
+        switch.wait_ready("a")  # all outbound slots are a's now
         with Wire(ports["a"], recording=recording) as other:
             for number in numbers:
                 answer = other.ask(card_request(number, mti="0201"))
+                assert outcomes.setdefault(number, answer[39]) == answer[39]
                 assert other.ask(card_request(number, mti="0201")) == answer
         traffic.more(50)
         switch.start("b")
@@ -123,32 +126,33 @@ def test_a_killed_node_has_an_heir_and_its_terminals_find_one_outcome_at_the_oth
         hashes_agree(switch, 2)
         with Wire(ports["b"], recording=recording) as back:
             assert back.ask(card_request())[39] == "00"
-        settled(switch)
-    verdict = judge(switch, [traffic, recording])
-    # the sessions of the killed node ended without a word, which is what the auditor calls a reset; nothing else is found
-    verdict.resets = 0
-    findings = (verdict.lost, verdict.duplicated, verdict.ledger_mismatch, verdict.unexpected, verdict.remainder)
-    assert not any(findings), verdict.findings
+    settled(switch)
+    clean(switch, traffic, recording, cut=True)
 
 
 def test_approved_withdrawals_whose_terminals_vanished_are_reversed(start: Start) -> None:
-    switch = start(Settings(issuer_options=("--delay-ms", "400..600"), issuer={"advice_retry_ms": 1000}))
+    switch = start(Settings(issuer_options=("--delay-ms", "3000"), issuer={"advice_retry_ms": 1000}))
     numbers = [fresh() for _ in range(TERMINALS)]
-    for node in "ab":
-        terminals = [Wire(switch.ports.terminals[node]) for _ in numbers[::2]]
-        for terminal, number in zip(terminals, numbers["ab".index(node) :: 2], strict=True):
-            terminal.request(card_request(number))
-        until(lambda: switch.ask("a")["transactions"] >= len(terminals), "the requests to be under way")
-        for terminal in terminals:
-            terminal.sock.setsockopt(0x1, 0xD, b"\1\0\0\0\0\0\0\0")  # SO_LINGER of zero: gone without a word, by RST
-            terminal.close()
-        until(lambda node=node: not links(switch)["terminals"]["sessions"], "their sessions to end")
+    terminals = [Wire(switch.ports.terminals["ab"[number % 2]]) for number in numbers]
+    for terminal, number in zip(terminals, numbers, strict=True):
+        terminal.request(card_request(number))
+    until(lambda: all(postings(switch, number)[0] for number in numbers), "every request to be booked")
+    for terminal in terminals:
+        terminal.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # an RST
+        terminal.close()
+    until(lambda: not links(switch)["terminals"]["sessions"], "their sessions to end")
     until(lambda: all(postings(switch, number) == (1, 0) for number in numbers), "every posting to be taken back")
     settled(switch)
     with Wire(switch.ports.terminals["b"]) as other:  # and a repeat is told so: the reversal replaced the approval
         assert {other.ask(card_request(number, mti="0201"))[39] for number in numbers} == {"91"}
     assert sum(heard_by_issuer(switch).get(mti, 0) for mti in ("0420", "0421")) >= TERMINALS
     assert all(heard_by_issuer(switch, number)["0200"] == 1 for number in numbers)
+
+
+def orphans(switch: Switch) -> list[dict[str, str]]:
+    """Sessions of incarnations that are over and have no heir."""
+    acting = {id_ for id_, each in switch.ask("a")["incarnations"].items() if each["status"] == "live" or each["heir"]}
+    return [row for row in switch.ask("a", "sessions")["sessions"] if row["owner"] not in acting]
 
 
 def links(switch: Switch) -> dict[str, dict[str, int]]:
@@ -166,16 +170,13 @@ def test_a_second_process_of_the_same_node_ends_the_first_and_serves(start: Star
         assert first.wait() == KILLED
         switch.nodes["b"] = second
         switch.wait_ready("b")
-        assert "process.killed incarnation=b1" in second.log.read_text()
         assert switch.ask("a")["incarnations"]["b2"]["status"] == "live"
         until(lambda: switch.ask("a")["incarnations"].get("b1", {}).get("status") in (None, "dead"), "b1 to be dead")
         hashes_agree(switch, 2)
         with Wire(switch.ports.terminals["b"]) as terminal:
             assert terminal.ask(card_request(pan="4100001200012340"))[39] == "51"
         traffic.more(50)
-        verdict = judge(switch, [traffic])
-        verdict.resets = 0  # the killed process's sessions at the hosts
-        assert not any((verdict.lost, verdict.duplicated, verdict.ledger_mismatch, verdict.unexpected)), verdict.findings
+        clean(switch, traffic, cut=True)
 
 
 def test_a_node_whose_fence_was_taken_appends_nothing_more_and_leaves(start: Start) -> None:
@@ -184,8 +185,8 @@ def test_a_node_whose_fence_was_taken_appends_nothing_more_and_leaves(start: Sta
         kv = rpc.KVStub(channel)
         taken = b"1 999999 stranger"
         kv.Put(rpc.PutRequest(key=FENCE, value=taken))
-        assert switch.nodes["b"].wait() == FAILED
-        assert logged(switch, "b", "mirror.failed", "Fenced")
+        assert switch.nodes["b"].wait() in (FAILED, KILLED)  # by itself, or by a, who saw it go
+        assert logged(switch, "mirror.failed", "Fenced", nodes="b")
         # the fence stands as it was put, until a, who has seen the end of the process, is its heir
         until(lambda: switch.ask("a")["incarnations"]["b1"]["status"] == "dead", "a to be the heir")
         (fence,) = kv.Range(rpc.RangeRequest(key=FENCE)).kvs
