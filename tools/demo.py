@@ -73,7 +73,10 @@ def sample(switch: Switch, began: float, hashes: dict[int, str]) -> Sample:
     )
 
 
-def inject(switch: Switch, directory: Path, options: dict[str, Any]) -> subprocess.Popen[bytes]:
+def inject(
+    switch: Switch, directory: Path, options: dict[str, Any], progress: int | None = None
+) -> subprocess.Popen[bytes]:
+    """Traffic in a process of its own; its result is in inject.json then. `progress`: where its stderr goes."""
     arguments = [
         "--record", str(directory / "inject"), "--json", str(directory / "inject.json"),
         "--cards", switch.addresses(switch.ports.terminals), "--transfers", switch.addresses(switch.ports.banks),
@@ -81,7 +84,7 @@ def inject(switch: Switch, directory: Path, options: dict[str, Any]) -> subproce
     for name, value in options.items():
         arguments += [f"--{name}", str(value)]
     command = [sys.executable, "-m", "tools.inject", *arguments]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=progress)
 
 
 def run(directory: Path, switch: Switch, options: dict[str, Any], kill: Mode = "none", every_s: float = 2) -> Report:

@@ -104,6 +104,7 @@ class Injector:
     def stop(self) -> None:
         """Send no more; `run` goes on to its end."""
         self._stopped = True
+        self._finished.set()
 
     async def run(self) -> Result:
         """Connect, send for the configured time, await what is outstanding, close. Raises OSError."""
@@ -134,7 +135,9 @@ class Injector:
         if self._stopped or now - self._begun >= self._config.seconds:
             self._finished.set()
             return
-        next_due = self._begun + (self._arrivals + 1) / self._config.rate
+        ends = self._begun + self._config.seconds
+        rate = self._config.rate
+        next_due = min(self._begun + (self._arrivals + 1) / rate, ends) if rate else ends
         asyncio.get_running_loop().call_later(max(next_due - time.monotonic(), TICK_S), self._tick)
 
     def _arrive(self, intended: float, now: float) -> None:
@@ -190,7 +193,7 @@ def inject(
     cards: Annotated[str, typer.Option(help="HOST:PORT[,HOST:PORT] that terminals connect to")] = "",
     transfers: Annotated[str, typer.Option(help="HOST:PORT[,HOST:PORT] that banks connect to")] = "",
     traffic: Annotated[str, typer.Option(help="cards, transfers or mixed (one to one)")] = "cards",
-    rate: Annotated[float, typer.Option(help="requests a second")] = 100.0,
+    rate: Annotated[float, typer.Option(help="requests a second; 0: sessions only")] = 100.0,
     seconds: Annotated[float, typer.Option()] = 10.0,
     terminals: Annotated[int, typer.Option()] = 100,
     banks: Annotated[int, typer.Option()] = 4,
@@ -227,7 +230,8 @@ def inject(
     document = msgspec.json.format(msgspec.json.encode(result))
     if json:
         json.write_bytes(document + b"\n")
-    summary = {name: value for name, value in msgspec.to_builtins(result).items() if name != "per_second"}
+    series = ("per_second", "answers")
+    summary = {name: value for name, value in msgspec.to_builtins(result).items() if name not in series}
     print(msgspec.json.encode(summary).decode())
     if result.lost or result.unexpected or result.closes or result.resets:
         raise typer.Exit(1)

@@ -1,9 +1,12 @@
-"""What an injector counts and times: totals, latency percentiles, a series per second, the longest silence."""
+"""What an injector counts and times: totals, latency percentiles, series over time, the longest silence."""
 
 import asyncio
+import time
 from array import array
 
 import msgspec
+
+ANSWERS_MAX = 100_000  # points of a result
 
 
 class Percentiles(msgspec.Struct, frozen=True):
@@ -26,6 +29,13 @@ class Second(msgspec.Struct, frozen=True):
     max: float
 
 
+class Answer(msgspec.Struct, frozen=True, array_like=True):
+    """When an answer came, in seconds since the run began, and how long it took."""
+
+    at_s: float
+    latency_ms: float
+
+
 class Progress(msgspec.Struct, frozen=True):
     """The run so far. rate: answers in the last second. p50, p99: milliseconds, of the last second."""
 
@@ -43,7 +53,8 @@ class Result(msgspec.Struct, frozen=True):
     """A whole run. sent: requests, repeats not counted. lost: requests without any answer.
 
     skipped: arrivals at which every terminal was waiting. unexpected: answers that nobody waited for.
-    longest_gap_ms: the longest time without any answer while at least one was outstanding.
+    longest_gap_ms: the longest time without any answer while at least one was outstanding. answers: every answer in
+    order; of a run with more than ANSWERS_MAX, the slowest of every few.
     """
 
     sent: int
@@ -60,6 +71,8 @@ class Result(msgspec.Struct, frozen=True):
     latency_ms: Percentiles
     longest_gap_ms: float
     per_second: list[Second]
+    begun_epoch: float
+    answers: list[Answer]
 
 
 class Tally:
@@ -70,7 +83,7 @@ class Tally:
         self.settled = asyncio.Event()  # nothing is outstanding
         self.settled.set()
         self.skipped = self.repeats = self.unexpected = self.closes = self.resets = 0
-        self._begun = self._last_answer = self._ended = 0.0
+        self._begun = self._last_answer = self._ended = self._begun_epoch = 0.0
         self._longest_gap = 0.0
         self._sent_at = array("d")
         self._answered_at = array("d")
@@ -83,6 +96,7 @@ class Tally:
 
     def begin(self, now: float) -> None:
         self._begun = self._ended = now
+        self._begun_epoch = time.time() - (time.monotonic() - now)
 
     def on_sent(self, now: float) -> None:
         if self.sent == self.answered:
@@ -134,7 +148,18 @@ class Tally:
             Percentiles(*(quantile(ordered, part) for part in (0.5, 0.99, 0.999, 1.0))),
             self._longest_gap * 1000,
             self._series(),
+            self._begun_epoch,
+            self._answers(),
         )
+
+    def _answers(self) -> list[Answer]:
+        few = -(-len(self._latency_ms) // ANSWERS_MAX) or 1
+        answers = []
+        for first in range(0, len(self._latency_ms), few):
+            slowest = max(range(first, min(first + few, len(self._latency_ms))), key=self._latency_ms.__getitem__)
+            at_s = self._answered_at[slowest] - self._begun
+            answers.append(Answer(round(at_s, 4), round(self._latency_ms[slowest], 3)))
+        return answers
 
     def _series(self) -> list[Second]:
         sent: dict[int, int] = {}
