@@ -92,6 +92,7 @@ def start(
         raise SystemExit(EXIT_CONFIG)
     logs.configure(node, loaded.pair.log_level)
     gc.freeze()  # what start-up made lives for ever
+    gc.set_threshold(50_000, 20, 50)  # messages make many short-lived dicts, and hardly a cycle
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(loaded, config, node))
