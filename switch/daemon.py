@@ -70,7 +70,8 @@ def _traceback(error: BaseException) -> None:
     frame = error.__traceback__
     while frame is not None:
         code = frame.tb_frame.f_code
-        event(log, logging.CRITICAL, "node.defect_at", file=Path(code.co_filename).name, line=frame.tb_lineno, function=code.co_name)
+        where = f"{Path(code.co_filename).name}:{frame.tb_lineno}"
+        event(log, logging.CRITICAL, "node.defect_at", line=where, function=code.co_name)
         frame = frame.tb_next
     if error.__cause__ is not None:
         event(log, logging.CRITICAL, "node.defect_cause", error=type(error.__cause__).__name__)

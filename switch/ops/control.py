@@ -93,7 +93,7 @@ class Control:
         self._node = node
         self._path = Path(node.config.pair.run_directory) / f"{node.config.pair.name}-{node.node}.sock"
         self._server: asyncio.Server | None = None
-        self._http: "web.AppRunner | None" = None
+        self._http: web.AppRunner | None = None
 
     async def start(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
