@@ -342,7 +342,9 @@ class Node:
     async def _write_snapshot(self) -> None:
         view = snapshot.View(self.engine.state)
         began = self.now()
+        reach("snapshot.before")
         if await self.mirror.write_snapshot(view.index, view.chunks(), view.segments()):
+            reach("snapshot.after")
             self.submit(Snapshot(view.index), ("snapshot", view.index))
             applied = [
                 item.applied for item in self.engine.state.incarnations.values()

@@ -14,7 +14,7 @@ POINTS = (
     "consume.before", "consume.after",  # applied input taken out of the kernel's queue
     "write.before", "write.after",  # output given to the kernel
     "offer.before", "offer.after",  # a frame parsed and proposed
-    "accept.after",  # accepted, not yet shared with the peer
+    "accept.before", "accept.after",  # a connection taken from the backlog, not yet shared with the peer
     "share.before", "share.after",  # a socket passed to the peer
     "connect.before", "connect.after",
     "snapshot.before", "snapshot.after",

@@ -16,6 +16,7 @@ from typing import Any
 import grpc.aio
 import msgspec
 
+from ..points import reach
 from .batch import Batch, Outcome, Rival
 from .client import BACKOFF_MAX_S, BACKOFF_S, Client
 from .entry import Follower, pack
@@ -157,6 +158,7 @@ class Appender:
                 batch.settle(self._sealer.seal(batch.key, pack(self.version, ())))
                 log.warning("append.settling sequence=%d", batch.fence.sequence)
             endpoint, floor = client.endpoint, client.revision
+            reach("append.before")
             try:
                 response = await endpoint.kv.Txn(
                     batch.request, timeout=settings.append_timeout_ms / 1000, metadata=client.metadata
@@ -167,6 +169,7 @@ class Appender:
                     await asyncio.sleep(backoff)
                     backoff = min(2 * backoff, BACKOFF_MAX_S)
                 continue
+            reach("append.after")
             if not batch.fate.done():  # else the watch was faster, and our fence may have moved on since
                 client.check(response.header, floor)
                 outcome = batch.judge(response)

@@ -95,6 +95,7 @@ class Links:
     def _accept(self, name: str, sock: socket.socket) -> None:
         link = self._engine.wires[name].link
         for _ in range(ACCEPTS_MAX):
+            reach("accept.before")
             try:
                 accepted, address = sock.accept()
             except BlockingIOError:
