@@ -5,9 +5,8 @@ how to undo it until `commit`. Nothing here depends on the order in which a dict
 """
 
 from collections.abc import Callable
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from typing import Any
-from zlib import adler32, crc32
 
 import msgspec
 
@@ -233,10 +232,9 @@ def _set(items: dict[Any, Any], key: Any, new: Any) -> None:
 
 
 def _digest(table: str, key: Any, item: Any) -> int:
-    """64 bits. A large item, a session with its outbox, goes through two checksums first, at several times the speed."""
+    """64 bits. Processors help with SHA-256: twice as fast for a session with a long outbox, slower for a small item."""
     if item is None:
         return 0
     data = _encode((table, key, item))
-    if len(data) > _LARGE:
-        data = b"%x %x %x" % (len(data), crc32(data), adler32(data))
-    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big")
+    digest = blake2b(data, digest_size=8).digest() if len(data) < _LARGE else sha256(data).digest()[:8]
+    return int.from_bytes(digest, "big")

@@ -9,10 +9,8 @@ from switch.core.state import State
 
 
 def session(*outs, **changes):
-    given = {
-        "id": "s", "link": "net", "owner": "a1", "slot": 0, "cookie": "c", "remote": "r", "local": "l", "connected": True, "ready": True,
-        "output": sum(len(out.data) for out in outs), "outbox": outs,
-    }  # fmt: skip
+    given = {"id": "s", "link": "net", "owner": "a1", "slot": 0, "cookie": "c", "remote": "r", "local": "l"}
+    given |= {"connected": True, "ready": True, "output": sum(len(out.data) for out in outs), "outbox": outs}
     return Session(**{**given, **changes})
 
 
@@ -100,3 +98,9 @@ def test_a_hash_asked_for_in_the_middle_of_what_is_rolled_back_does_no_harm():
     pair.state.hash()
     pair.state.roll_back()
     assert pair.state.hash() == before
+
+
+@pytest.mark.parametrize("size", [10, 5_000])
+def test_each_byte_of_a_frame_counts_in_a_short_outbox_and_a_long_one(size):
+    frames = [b"x" * size, b"x" * (size - 1) + b"y", b"y" + b"x" * (size - 1)]
+    assert len({hash_of(session(out(0, data))) for data in frames}) == 3
