@@ -81,7 +81,8 @@ def heir(fold: Fold, p: Heir) -> bool:
     state.put_incarnation(p.dead, replace(dead, status=Status.DEAD, heir=fold.by))
     if p.poison:
         state.put_mark(p.poison, state.marks.get(p.poison, 0) + 1)
-        for mark in sorted(state.marks)[:-MARKS_MAX]:
+        seldom = sorted(state.marks, key=lambda mark: (mark == p.poison, state.marks[mark], mark))
+        for mark in seldom[:-MARKS_MAX]:
             state.put_mark(mark, None)
     for id_ in theirs:
         if id_ in held:

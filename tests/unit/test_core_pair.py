@@ -179,3 +179,14 @@ def test_an_entry_that_cannot_be_applied_leaves_nothing_of_that_proposal(pair):
 def test_an_entry_of_another_version_or_none_at_all_is_named_so(pair, body):
     with pytest.raises(EntryError):
         pair.engines["a"].apply("a1", 1, body, 0.0)
+
+
+def test_the_frame_at_which_a_node_died_is_remembered_and_such_marks_are_bounded(pair):
+    for engine in pair.engines.values():
+        for number in range(100):
+            engine.state.put_mark(f"z{number:03d}", 1)
+        engine.state.put_mark("z050", 2)
+        engine.state.commit()
+    pair.engines.pop("a")
+    pair.append("b", Heir("a1", (), "a frame"))
+    assert len(pair.state.marks) == 100 and pair.state.marks["a frame"] == 1 and pair.state.marks["z050"] == 2
