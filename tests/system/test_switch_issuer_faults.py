@@ -1,0 +1,97 @@
+"""An issuer and a bank that lose, delay, double and falsify answers: every request has one outcome, on both sides."""
+
+from collections.abc import Callable
+
+from switch_rig import (
+    Recording,
+    Traffic,
+    Wire,
+    card_request,
+    clean,
+    figure,
+    fresh,
+    hashes_agree,
+    heard_by_issuer,
+    logged,
+    postings,
+    settled,
+    until,
+)
+
+from tools.pair import Settings, Switch
+
+Start = Callable[..., Switch]
+MISBEHAVIOUR = ("--lose", "1/20", "--late", "1/23", "--late-ms", "1500", "--duplicate", "1/17", "--wrong", "1/19")
+
+
+def test_under_every_misbehaviour_at_once_books_and_answers_agree_in_the_end(start: Start) -> None:
+    switch = start(Settings(
+        timeout_ms=700, issuer={"advice_retry_ms": 600}, issuer_options=MISBEHAVIOUR, bank_options=MISBEHAVIOUR,
+    ))  # fmt: skip
+    with Traffic(switch, terminals=120) as traffic:
+        traffic.more(600)
+        until(lambda: figure(switch, "transaction.timeout") > 20, "timeouts")
+        until(lambda: figure(switch, "input.absorbed") > 20, "late, doubled and wrong answers to be absorbed")
+        hashes_agree(switch)
+    settled(switch)  # advices are repeated until they are acknowledged
+    heard = heard_by_issuer(switch)
+    assert heard["0420"] > 0 and heard["0421"] > 0
+    verdict = clean(switch, traffic)
+    assert verdict.declined > 20
+
+
+def test_a_request_that_is_never_answered_is_declined_and_undone_once_the_issuer_is_well(start: Start) -> None:
+    switch = start(Settings(timeout_ms=500, issuer={"advice_retry_ms": 500}, issuer_options=("--lose", "1")))
+    recording, number = Recording(switch.directory / "own"), fresh()
+    with Wire(switch.ports.terminals["a"], recording=recording) as terminal:
+        declined = terminal.ask(card_request(number))
+        assert declined[39] == "68"
+        logged(switch, "transaction.timeout", "target=issuer")
+        until(lambda: heard_by_issuer(switch, number)["0420"] == 1, "the reversal to reach the issuer")
+        assert postings(switch, number) == (1, 0)
+        assert switch.ask("a")["advices"] == switch.ask("b")["advices"] == 1  # its answer was lost, too
+        switch.replace_simulator("issuer")
+        settled(switch)
+        until(lambda: heard_by_issuer(switch, number)["0421"], "the repeated reversal in the record")
+        assert postings(switch, number) == (1, 0)
+        assert heard_by_issuer(switch, number)["0200"] == 1
+        assert terminal.ask(card_request(number, mti="0201")) == declined
+        assert terminal.ask(card_request())[39] == "00"
+    clean(switch, recording, cut=True)
+
+
+def test_a_late_answer_is_absorbed_and_never_reaches_the_terminal(start: Start) -> None:
+    switch = start(Settings(
+        timeout_ms=500, terminals={"keepalive": "echo"}, issuer_options=("--late", "1", "--late-ms", "1200"),
+    ))  # fmt: skip
+    recording, number = Recording(switch.directory / "own"), fresh()
+    with Wire(switch.ports.terminals["b"], recording=recording) as terminal:
+        assert terminal.ask(card_request(number))[39] == "68"
+        logged(switch, "input.absorbed", "link=issuer", "late")
+        terminal.send(b"\0\0")
+        assert terminal.answer() == b""  # the next thing that comes is the echo
+        assert terminal.ask(card_request(number, mti="0201"))[39] == "68"
+        assert postings(switch, number) == (1, 0)
+    settled(switch)
+    clean(switch, recording)
+
+
+def test_without_an_issuer_requests_are_declined_at_once_and_with_it_the_switch_goes_on(start: Start) -> None:
+    switch = start(Settings(issuer={"reconnect_max_ms": 300}))
+    recording, number = Recording(switch.directory / "own"), fresh()
+    with Wire(switch.ports.terminals["a"], recording=recording) as terminal:
+        switch.simulators["issuer"].stop()
+        until(lambda: not issuer_sessions(switch), "the links to the issuer to be down")
+        declined = terminal.ask(card_request(number))
+        assert declined[39] == "91"
+        switch.replace_simulator("issuer")
+        until(lambda: issuer_sessions(switch) == 2, "the links to be signed on again")
+        assert terminal.ask(card_request(number, mti="0201")) == declined
+        assert terminal.ask(card_request())[39] == "00"
+    clean(switch, recording, cut=True)
+
+
+def issuer_sessions(switch: Switch) -> int:
+    """Links to the issuer that are ready."""
+    (ready,) = [link["ready"] for link in switch.ask("a", "links")["links"] if link["name"] == "issuer"]
+    return int(ready)
