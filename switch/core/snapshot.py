@@ -14,6 +14,7 @@ from switch.core.state import State
 
 CHUNK_ITEMS = 200
 CHUNK_BYTES = 400_000
+LAST, CONTINUED = b"\0", b"\1"  # how a chunk begins: whole or the end of one, or to be continued by the next
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -71,7 +72,7 @@ class View:
         }
 
     def chunks(self) -> Iterator[bytes]:
-        """Slices of at most some hundred items and about 400 KB (one item may be larger)."""
+        """Slices of at most some hundred items and 400 KB; a larger item (a session's outbox) takes several."""
         rows: list[bytes] = [_encode(("header", self.index, self._hash))]
         size = 0
         for name, items in self._tables:
@@ -80,10 +81,10 @@ class View:
                 rows.append(row)
                 size += len(row)
                 if len(rows) >= CHUNK_ITEMS or size >= CHUNK_BYTES:
-                    yield _joined(rows)
+                    yield from _cut(_joined(rows))
                     rows, size = [], 0
         if rows:
-            yield _joined(rows)
+            yield from _cut(_joined(rows))
 
     def segments(self) -> dict[str, Callable[[], bytes]]:
         """The closed segments, each encoded when asked for."""
@@ -92,6 +93,28 @@ class View:
             return lambda: _joined([_encode(("outcomes", key, keys[key])) for key in sorted(keys)])
 
         return {segment_name(number): encoder(keys) for number, keys in sorted(self._segments.items())}
+
+
+def _cut(data: bytes) -> Iterator[bytes]:
+    for start in range(0, len(data), CHUNK_BYTES):
+        end = start + CHUNK_BYTES
+        yield (CONTINUED if end < len(data) else LAST) + data[start:end]
+
+
+def _whole(chunks: list[bytes]) -> list[bytes]:
+    """The inverse of `_cut`, over all chunks. Raises ValueError for chunks that begin otherwise, or do not end."""
+    whole: list[bytes] = []
+    parts: list[bytes] = []
+    for chunk in chunks:
+        if chunk[:1] not in (LAST, CONTINUED):
+            raise ValueError("not a chunk")
+        parts.append(chunk[1:])
+        if chunk[:1] == LAST:
+            whole.append(b"".join(parts))
+            parts = []
+    if parts:
+        raise ValueError("a chunk that ends too early")
+    return whole
 
 
 def _joined(rows: list[bytes]) -> bytes:
@@ -103,7 +126,7 @@ def load(index: int, chunks: list[bytes], segments: dict[str, bytes]) -> State:
     state = State()
     header: Row | None = None
     try:
-        for part in [*(segments[name] for name in sorted(segments)), *chunks]:
+        for part in [*(segments[name] for name in sorted(segments)), *_whole(chunks)]:
             for row in msgspec.msgpack.decode(part, type=list[tuple[str, Any, Any]]):
                 if row[0] == "header":
                     header = row

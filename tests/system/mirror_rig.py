@@ -139,7 +139,7 @@ async def failure(node: Node) -> BaseException:
 async def eventually(condition: Callable[[], Any]) -> None:
     """Wait for what no call of a follower tells."""
     async with asyncio.timeout(WAIT_S):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.01)
 
 
