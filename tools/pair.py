@@ -20,13 +20,17 @@ import msgspec
 
 from switch.mirror.sealing import create_key_file
 from tools.etcd import Etcd, free_ports
+from tools.fdstore import FdStore
 
 READY_S = 20.0
 STOP_S = 10.0
 # becomes the program it is told to, same pid, with its listening sockets from descriptor 3 on (sd_listen_fds(3))
 ACTIVATE = """
 import fcntl, os, sys
-held = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 100) for fd in sys.argv[1].split(",")]
+fds = [int(fd) for fd in sys.argv[1].split(",")]
+held = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for fd in fds]
+for fd in fds:
+    os.close(fd)
 for place, fd in enumerate(held):
     os.dup2(fd, 3 + place)
     os.close(fd)
@@ -121,13 +125,20 @@ class Process:
         self.log = directory / f"{name}.log"
         self.arguments = arguments
         self.given: dict[str, socket.socket] = {}  # listening sockets by name, as systemd gives them
+        self.store: FdStore | None = None  # keeps what the process stores for its next life
+        self.environment: dict[str, str] = {}  # of the next life, beside ours
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONUNBUFFERED": "1"}
-        command, fds = ["-m", *self.arguments], [each.fileno() for each in self.given.values()]
+        environment |= self.environment
+        command, given = ["-m", *self.arguments], {name: sock.fileno() for name, sock in self.given.items()}
+        if self.store is not None:
+            environment["NOTIFY_SOCKET"] = str(self.store.path)
+            given |= self.store.held()
+        fds = list(given.values())
         if fds:
-            environment |= {"LISTEN_FDS": str(len(fds)), "LISTEN_FDNAMES": ":".join(self.given)}
+            environment |= {"LISTEN_FDS": str(len(fds)), "LISTEN_FDNAMES": ":".join(given)}
             command = ["-c", ACTIVATE, ",".join(map(str, fds)), *command]
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(
