@@ -1,0 +1,214 @@
+"""Bad input on a live switch: a clear log line, that session closed or its input passed over; nobody else notices."""
+
+import random
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+from switch_rig import (
+    CARDS,
+    DECLINED_PAN,
+    DIALECT,
+    TPDU,
+    TRANSFERS,
+    Traffic,
+    Wire,
+    card_request,
+    clean,
+    log_lines,
+    logged,
+    until,
+)
+
+from tools.pair import Settings, Switch
+from tools.transfer_requests import built_in_templates
+
+LENIENT = {"unparseable": "ignore"}
+SETTINGS = Settings(
+    terminals={"keepalive": "echo"},
+    # what has no route is refused by the switch itself: nothing of these reaches the hosts' books
+    further={"lenient": LENIENT, "unrouted": LENIENT, "unrouted_banks": {**LENIENT, "iso20022": {}}},
+)
+RANDOM_FRAMES = 10_000
+
+GOOD = card_request(1, pan=DECLINED_PAN)
+
+
+def with_bitmap(bits: str) -> bytes:
+    return GOOD[:2] + bytes.fromhex(bits) + GOOD[10:]
+
+
+# name: the payload of a whole frame, and what the log line must tell
+UNPARSEABLE = {
+    "empty after its header": (b"\x02", r"error="),
+    "cut in the middle of a field": (GOOD[:40], "field=DE"),
+    "longer than its fields": (GOOD + b"\x00\x00\x00", "error="),
+    "garbage": (bytes(range(200, 250)), "error="),
+    "an MTI that is no digits": (b"\xab\xcd" + GOOD[2:], "field=MTI"),
+    "a bitmap of fields that are not there": (with_bitmap("FFFFFFFFFFFFFFFF"), "offset="),
+    "a length that is no digits": (GOOD.replace(b"\x16\x41\x00", b"\xff\x41\x00", 1), "field=DE2"),
+}
+BAD_FRAMES = {
+    "an oversized length": (b"\xff\xff" + b"x" * 100, "over the maximum of 4096"),
+    "a length below its header's": (b"\x00\x03abc", "below the header"),
+}
+HOSTILE_XML = {
+    "not XML": b"@" * 300,
+    "a bomb of entities": b'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">'
+    + b"".join(b'<!ENTITY a%d "%s">' % (n, b"&a%d;" % (n - 1) * 10 if n else b"&a;" * 10) for n in range(12))
+    + b"]><x>&a11;</x>",
+    "an external entity": b'<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><x>&e;</x>',
+    "a DTD": b'<!DOCTYPE Document SYSTEM "http://127.0.0.1:1/x.dtd"><Document/>',
+    "depth": b"<a>" * 15_000 + b"</a>" * 15_000,
+    "attributes": b"<a " + b" ".join(b'a%d="x"' % n for n in range(10_000)) + b"/>",
+    "another message": b'<Document xmlns="urn:iso:std:iso:20022:tech:xsd:camt.053.001.08"/>',
+    "not UTF-8": b'<?xml version="1.0" encoding="UTF-8"?><Document>\xff\xfe</Document>',
+    "cut": b'<?xml version="1.0"?><Document xmlns="urn:iso:std:iso:20022:tech:xsd:pacs.008.001.08"><FIToFICstm',
+    "an invalid message": b'<Document xmlns="urn:iso:std:iso:20022:tech:xsd:pacs.008.001.08"><FIToFICstmrCdtTrf/>'
+    b"</Document>",
+}
+
+
+@pytest.fixture(scope="module")
+def traffic(switch: Switch) -> Iterator[Traffic]:
+    with Traffic(switch) as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", UNPARSEABLE)
+def test_an_unparseable_message_closes_its_session_and_is_named_in_the_log(
+    switch: Switch, traffic: Traffic, name: str
+) -> None:
+    payload, told = UNPARSEABLE[name]
+    with Wire(switch.ports.terminals["a"]) as wire:
+        assert wire.ask(card_request(pan=DECLINED_PAN))[39] == "51"
+        good = len(wire.frame(card_request(pan=DECLINED_PAN)))
+        wire.request(payload)
+        assert wire.rest() == b""
+        line = logged(switch, "input.unparseable", f"remote={wire.local}", "link=terminals", "session=", told)
+        assert f"frame={good}" in line
+        ended = logged(switch, "session.ended", f"remote={wire.local}")
+        assert f"input={good}" in ended and "unparseable" in ended
+
+
+@pytest.mark.parametrize("name", UNPARSEABLE)
+def test_where_the_link_says_so_an_unparseable_message_is_passed_over(
+    switch: Switch, traffic: Traffic, name: str
+) -> None:
+    payload, told = UNPARSEABLE[name]
+    with Wire(switch.ports.further["lenient"]["b"]) as wire:
+        request = card_request(pan=DECLINED_PAN)
+        wire.send(wire.frame(payload) + wire.frame(request) + wire.frame(payload))
+        assert wire.fields()[39] == "51"
+        logged(switch, "input.unparseable", f"remote={wire.local}", "link=lenient", told)
+        assert wire.ask(card_request(pan=DECLINED_PAN))[39] == "51"
+
+
+@pytest.mark.parametrize("name", BAD_FRAMES)
+@pytest.mark.parametrize("link", ["terminals", "lenient"])
+def test_a_stream_that_cannot_be_followed_ends_its_session_always(
+    switch: Switch, traffic: Traffic, link: str, name: str
+) -> None:
+    data, told = BAD_FRAMES[name]
+    port = (switch.ports.further.get(link) or switch.ports.terminals)["a"]
+    with Wire(port) as wire:
+        request = wire.frame(card_request(pan=DECLINED_PAN))
+        wire.send(request)
+        assert wire.fields()[39] == "51"
+        wire.send(data)
+        assert wire.rest() == b""
+        line = logged(switch, "input.bad_frame", f"remote={wire.local}", f"link={link}", "session=", told)
+        assert f"frame={len(request)}" in line
+
+
+def test_a_frame_that_never_becomes_whole_ends_with_its_session_and_is_told(switch: Switch, traffic: Traffic) -> None:
+    with Wire(switch.ports.terminals["b"]) as wire:
+        whole = wire.frame(card_request(pan=DECLINED_PAN))
+        wire.send(whole[: len(whole) // 2])
+        wire.sock.shutdown(socket.SHUT_WR)
+        assert wire.rest() == b""
+        line = logged(switch, "session.ended", f"remote={wire.local}", "link=terminals")
+        assert f"input={len(whole) // 2}" in line
+
+
+def test_keepalives_are_echoed_or_absorbed_as_the_link_says(switch: Switch, traffic: Traffic) -> None:
+    with Wire(switch.ports.terminals["a"]) as wire:
+        for _ in range(50):
+            wire.send(b"\0\0")
+        assert [wire.answer() for _ in range(50)] == [b""] * 50
+        assert wire.ask(card_request(pan=DECLINED_PAN))[39] == "51"
+    with Wire(switch.ports.further["lenient"]["a"]) as wire:
+        wire.send(b"\0\0" * 50 + wire.frame(card_request(pan=DECLINED_PAN)))
+        assert wire.fields()[39] == "51"
+
+
+def test_an_answer_that_nobody_waits_for_is_absorbed(switch: Switch, traffic: Traffic) -> None:
+    with Wire(switch.ports.terminals["b"]) as wire:
+        wire.request(card_request(mti="0210", pan=DECLINED_PAN, de39="00"))
+        assert wire.ask(card_request(pan=DECLINED_PAN))[39] == "51"
+        row = until(lambda: log_lines(switch, "input.absorbed", "unmatched"), "the answer to be absorbed")
+        assert "session=" in row[-1]
+
+
+@pytest.mark.parametrize("name", HOSTILE_XML)
+def test_hostile_xml_closes_its_session_and_is_named_in_the_log(switch: Switch, traffic: Traffic, name: str) -> None:
+    with Wire(switch.ports.banks["a"], TRANSFERS) as wire:
+        wire.request(HOSTILE_XML[name])
+        assert wire.rest() == b""
+        logged(switch, "input.unparseable", f"remote={wire.local}", "link=banks", "session=", "error=")
+
+
+def test_where_the_link_says_so_hostile_xml_is_passed_over_and_the_next_transfer_is_answered(
+    switch: Switch, traffic: Traffic
+) -> None:
+    with Wire(switch.ports.further["unrouted_banks"]["b"], TRANSFERS) as wire:
+        for number, data in enumerate(HOSTILE_XML.values()):
+            transfer = built_in_templates()[number % 8].build("9", number, datetime.now(UTC), random.Random(number))
+            wire.send(wire.frame(data) + wire.frame(b"") + wire.frame(transfer.payload))
+            answer = wire.answer()
+            assert transfer.end_to_end_id.encode() in answer and b"RJCT" in answer
+        named = log_lines(switch, "input.unparseable", f"remote={wire.local}", "link=unrouted_banks")
+        assert len(named) == len(HOSTILE_XML)
+
+
+def test_a_length_that_is_no_number_ends_a_bank_session(switch: Switch, traffic: Traffic) -> None:
+    for data, told in ((b"0000x100<x/>", "not decimal digits"), (b"99999999", "over the maximum")):
+        with Wire(switch.ports.banks["b"], TRANSFERS) as wire:
+            wire.send(data)
+            assert wire.rest() == b""
+            logged(switch, "input.bad_frame", f"remote={wire.local}", "link=banks", told)
+
+
+def test_ten_thousand_random_frames_on_one_session_harm_nobody(switch: Switch, traffic: Traffic) -> None:
+    dice = random.Random(8583)
+    print("seed 8583")
+
+    def payload() -> bytes:
+        if dice.random() < 0.5:
+            return dice.randbytes(dice.randrange(1, 200))
+        mutant = bytearray(GOOD)  # a request of which some bytes are changed gets further
+        for _ in range(dice.randrange(1, 8)):
+            mutant[dice.randrange(len(mutant))] = dice.randrange(256)
+        return bytes(mutant)
+
+    last = card_request()
+    trace = DIALECT.decode(last).fields[11]
+    answered = traffic.answered
+    with Wire(switch.ports.further["unrouted"]["a"]) as wire:
+        for _ in range(RANDOM_FRAMES // 100):
+            wire.send(b"".join(CARDS.frame(payload(), TPDU) for _ in range(100)))
+        wire.request(last)
+        while (answer := wire.fields()).get(11) != trace:
+            pass  # mutants that are requests still have answers, too
+        assert answer[39] == "92"
+        assert len(log_lines(switch, "input.unparseable", f"remote={wire.local}")) > RANDOM_FRAMES // 2
+    assert traffic.answered > answered
+
+
+def test_nobody_else_noticed(switch: Switch, traffic: Traffic) -> None:
+    traffic.more(100)
+    for node in "ab":
+        assert switch.nodes[node].running() and switch.ask(node)["incarnation"] == f"{node}1"
+    verdict = clean(switch, traffic)
+    assert verdict.approved > 100
