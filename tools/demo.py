@@ -14,7 +14,7 @@ import typer
 
 from tools.audit import audit
 from tools.judge import Verdict
-from tools.kills import Killer, Mode
+from tools.kills import Kill, Killer, Mode
 from tools.pair import Switch
 
 SAMPLE_S = 1.0
@@ -47,6 +47,7 @@ class Report(msgspec.Struct, kw_only=True):
     skipped: int
     kills: int
     takeover_ms: list[float]
+    each_kill: list[Kill]
     hash_comparisons: int
     hash_mismatches: int
     samples: list[Sample]
@@ -124,9 +125,16 @@ def run(directory: Path, switch: Switch, options: dict[str, Any], kill: Mode = "
         duplicated=verdict.duplicated, resets=verdict.resets, ledger_mismatch=verdict.ledger_mismatch,
         tps=round(result["answered"] / result["seconds"], 1), latency_ms=result["latency_ms"],
         longest_gap_ms=result["longest_gap_ms"], skipped=result["skipped"],
-        kills=len(killer.kills), takeover_ms=[each.takeover_ms for each in killer.kills],
+        kills=len(killer.kills), takeover_ms=[each.takeover_ms for each in killer.kills], each_kill=killer.kills,
         hash_comparisons=len(compared), hash_mismatches=compared.count(False), samples=samples, verdict=verdict,
     )  # fmt: skip
+
+
+def _draw(file: Path, directory: Path, report: Report, title: str) -> None:
+    from tools.picture import Picture, draw  # costly to import, and not always wanted
+
+    result = json.loads((directory / "inject.json").read_bytes())
+    draw(file, Picture.of(result, report.each_kill, title))
 
 
 def main(
@@ -138,6 +146,7 @@ def main(
     kill: Annotated[Mode, typer.Option(help="which node is killed with SIGKILL while traffic runs")] = "none",
     kill_every: Annotated[float, typer.Option(help="seconds between kills; the pair is whole again before each")] = 2,
     json: Annotated[Path | None, typer.Option(help="writes the report here")] = None,
+    picture: Annotated[Path | None, typer.Option(help="draws latency over time and the kills into this PNG")] = None,
     keep: Annotated[Path | None, typer.Option(help="keeps records, logs and configuration in this folder")] = None,
 ) -> None:
     """Run a whole switch on this machine and judge it. Exit code 0 only when the audit is clean."""
@@ -146,6 +155,8 @@ def main(
                "pipeline": 32}  # fmt: skip
     try:
         report = run(directory, Switch(directory), options, kill, kill_every)
+        if picture is not None:
+            _draw(picture, directory, report, f"{traffic}, {terminals} terminals, {rate:g} requests a second")
     finally:
         if keep is None:
             shutil.rmtree(directory, ignore_errors=True)
