@@ -105,8 +105,9 @@ class Reading:
             try:
                 proposal = self.engine.offer(session, start, end, frame, connection.age_ms(end, now))
             except MessageError as error:
-                self._unparseable(connection, session, start, end, error)
-                break
+                if self._unparseable(connection, session, start, error):
+                    break
+                proposal = self.engine.ignore(session, start, end)
             try:
                 self._propose(connection, proposal)
             except ProposalTooLarge as error:
@@ -133,17 +134,16 @@ class Reading:
         self._submit(proposal, ("input", connection.session))
         connection.pending += 1
 
-    def _unparseable(
-        self, connection: Connection, session: Session, start: int, end: int, error: MessageError
-    ) -> None:
-        if connection.pending:
-            return  # the good frames before it first; it is met again
+    def _unparseable(self, connection: Connection, session: Session, start: int, error: MessageError) -> bool:
+        """Whether it ends the offers of this peek: the session is to be closed; else the link passes the message over."""
+        close = self.engine.wires[session.link].link.unparseable == "close"
+        if close and connection.pending:
+            return True  # the good frames before it first; it is met again
         event(log, logging.WARNING, "input.unparseable", link=session.link, session=session.id, remote=session.remote,
               frame=start, error=error.reason, field=error.field or None, offset=error.offset)  # fmt: skip
-        if self.engine.wires[session.link].link.unparseable == "close":
+        if close:
             self._enders.end(connection, "unparseable message")
-        else:
-            self._propose(connection, self.engine.ignore(session, start, end))
+        return close
 
     def _quarantined(self, connection: Connection, session: Session, start: int) -> None:
         if connection.pending:
