@@ -97,6 +97,8 @@ def _requests(pair, proposals, accepted) -> None:
             assert before.decision is Decision.APPROVED and outcome.decision is Decision.DECLINED, "two outcomes"
             assert key not in seen.told, "an approval that was told is undone"
     seen.outcomes = now
+    for key in [key for key in seen.told if key not in now]:
+        del seen.told[key]  # forgotten: who sends it again asks anew
     for item in state.transactions.values():
         for session in state.sessions.values() if item.outcome is not None else ():
             for out in session.outbox:
@@ -106,9 +108,9 @@ def _requests(pair, proposals, accepted) -> None:
 
 
 def _told(seen: Seen, id_: str, acked: int) -> None:
-    for offset, key in seen.approvals.get(id_, {}).items():
-        if offset < acked:
-            seen.told[key] = True
+    waiting = seen.approvals.get(id_, {})
+    for offset in [offset for offset in waiting if offset < acked]:
+        seen.told[waiting.pop(offset)] = True
 
 
 def _bounds(pair, state: State) -> None:

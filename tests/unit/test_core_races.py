@@ -91,6 +91,9 @@ class Races(RuleBasedStateMachine):
         """So that most of a run is traffic."""
         return self.pair.index % 8 == 0
 
+    def _ends(self, id_: str) -> bool:
+        return any(subject == ("end", id_) for queue in self.queues.values() for subject, _ in queue)
+
     def _alive(self, name: str = "") -> list[str]:
         return [id_ for id_ in sorted(self.pair.state.sessions) if id_.startswith(name)]
 
@@ -156,6 +159,8 @@ class Races(RuleBasedStateMachine):
         if sessions:
             session = self.pair.session(sessions[pick % len(sessions)])
             offset = session.acked + (session.output - session.acked) * part // 4
+            if self._ends(session.id):
+                return  # its end carries the final counter
             if (node := self._node(session.id)) and offset > session.acked:
                 self.queues[node].append((("acked", 0), Acked(((session.id, offset),))))
 
