@@ -12,16 +12,17 @@ from tools.codec_cost import Cost
 from tools.hotspots import Hotspots
 from tools.kills import Kill
 from tools.takeovers import Case, Spread
-from tools.throughput import Load, Round, Throughput, median
+from tools.throughput import Load, Round, Throughput, figures, ratio
 
 FUNCTIONS_SHOWN = 12
-WIDTH = 130  # of output that no terminal reads
+WIDTH = 160  # of output that no terminal reads
 _screen = Console()
 _console = _screen if _screen.is_terminal else Console(width=WIDTH)
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+    _console.print(f"\n[bold]{title}")
+    table = Table()
     for place, name in enumerate(columns):
         table.add_column(name, justify="right" if place else "left", no_wrap=True)
     return table
@@ -32,9 +33,10 @@ def show_throughput(found: Throughput, load: Load) -> None:
     table = _table(f"Mirroring: medians of {load.rounds} rounds", "", "mirrored", "unmirrored", "mirrored / unmirrored")
 
     def row(name: str, path: str, form: str = ".1f") -> None:
-        mirrored, unmirrored = median(found.mirrored, path), median(found.unmirrored, path)
-        ratio = f"{mirrored / unmirrored:.2f}" if unmirrored else ""
-        table.add_row(name, f"{mirrored:{form}}", f"{unmirrored:{form}}", ratio)
+        medians = (statistics.median(figures(side, path)) for side in (found.mirrored, found.unmirrored))
+        table.add_row(
+            name, *(f"{each:{form}}" for each in medians), f"{ratio(found.mirrored, found.unmirrored, path):.2f}"
+        )
 
     for traffic in ("cards", "mixed"):
         row(f"transactions/s, {traffic}, saturated by {load.terminals} terminals", f"{traffic}.tps")
@@ -102,7 +104,7 @@ def show_takeovers(cases: list[Case]) -> None:
             f"{case.sessions_taken:g}", f"{case.rss_mb['median']:.0f} / {case.rss_mb['max']:.0f}", str(case.resets),
             str(case.findings),
         )  # fmt: skip
-    Console(width=None if _screen.is_terminal else WIDTH + 30).print(table)
+    _console.print(table)
     for case in cases:
         for failure in case.failures:
             _console.print(f"{case.sessions} sessions, {case.rate:g}/s: {failure}", style="red")

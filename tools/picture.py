@@ -1,5 +1,6 @@
 """A picture of a run: every answer's latency over time, the kills, and how long each takeover took."""
 
+import math
 import statistics
 from pathlib import Path
 from typing import Any
@@ -59,9 +60,12 @@ def _latency(panel: Axes, picture: Picture) -> None:
         alpha=0.55, rasterized=True,
     )  # fmt: skip
     steps = _by_step(picture.answers)
-    middle = [(number + 0.5) * STEP_S for number in steps]
-    panel.plot(middle, [statistics.median(each) for each in steps.values()], color=MEDIAN, linewidth=1.1)
-    panel.plot(middle, [_p99(each) for each in steps.values()], color=P99, linewidth=0.9, alpha=0.9)
+    every = range(max(steps, default=-1) + 1)
+    middle = [(number + 0.5) * STEP_S for number in every]
+    for summary, color in ((statistics.median, MEDIAN), (_p99, P99)):
+        # a line ends where nothing was answered
+        values = [summary(steps[number]) if number in steps else math.nan for number in every]
+        panel.plot(middle, values, color=color, linewidth=1.1, alpha=0.9)
     named = [
         Line2D([], [], color=ANSWER, marker="o", markersize=4, linestyle="", label="an answer"),
         Line2D([], [], color=MEDIAN, label="median of 100 ms"),

@@ -5,6 +5,7 @@ and the last full second of a run, so that connecting and closing do not count.
 """
 
 import asyncio
+import operator
 import os
 import re
 import shutil
@@ -46,7 +47,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Phase(msgspec.Struct, frozen=True):
-    """One run of the injector. cpu_us: CPU time of each process per answer."""
+    """One run of the injector. cpu_us: CPU time of each process, and of all, per answer."""
 
     tps: float
     latency_ms: dict[str, float]
@@ -65,7 +66,7 @@ class Round(msgspec.Struct, frozen=True):
 
 
 class Throughput(msgspec.Struct, frozen=True, kw_only=True):
-    """All rounds, and what they come to: medians over rounds."""
+    """All rounds in order, and what they come to: medians over rounds, of ratios and differences within each."""
 
     mirrored: list[Round]
     unmirrored: list[Round]
@@ -140,6 +141,7 @@ def run(switch: Switch, folder: Path, options: dict[str, Any], traffic: str) -> 
     answers = last.answered - first.answered
     passed = last.at - first.at
     cpu_us = {name: round((last.cpu_s[name] - first.cpu_s[name]) / max(answers, 1) * 1e6) for name in first.cpu_s}
+    cpu_us["all"] = sum(cpu_us.values())
     tps = round(answers / passed, 1) if passed else 0.0
     return Phase(tps, result["latency_ms"], cpu_us, statistics.median(appends or [0.0]), result["lost"])
 
@@ -187,29 +189,31 @@ async def append_alone(endpoint: str) -> list[float]:
 
 def _compare(rounds: dict[Side, list[Round]], alone: list[float]) -> Throughput:
     mirrored, unmirrored = rounds["mirrored"], rounds["unmirrored"]
-    ratio = {
-        name: round(median(mirrored, f"{name}.tps") / max(median(unmirrored, f"{name}.tps"), 0.1), 3)
-        for name in ("cards", "mixed")
-    }
     p50 = statistics.median(alone)
-    added = median(mirrored, "latency.latency_ms.p50") - median(unmirrored, "latency.latency_ms.p50")
+    before, after = (figures(side, "latency.latency_ms.p50") for side in (unmirrored, mirrored))
     return Throughput(
         mirrored=mirrored,
         unmirrored=unmirrored,
         append_alone_ms={"p50": round(p50, 3), "p99": round(alone[int(len(alone) * 0.99)], 3)},
-        ratio=ratio,
-        added_p50_ms=round(added, 3),
-        three_appends_ms=round(3 * median(mirrored, "latency.append_p50_ms"), 3),
+        ratio={name: round(ratio(mirrored, unmirrored, f"{name}.tps"), 3) for name in ("cards", "mixed")},
+        added_p50_ms=round(statistics.median(map(operator.sub, after, before)), 3),
+        three_appends_ms=round(3 * statistics.median(figures(mirrored, "latency.append_p50_ms")), 3),
         three_appends_alone_ms=round(3 * p50, 3),
     )
 
 
-def median(rounds: list[Round], path: str) -> float:
-    """The median over rounds of one figure, by its path ("latency.latency_ms.p50")."""
+def ratio(mirrored: list[Round], unmirrored: list[Round], path: str) -> float:
+    """The median of the ratios within each round, since a machine's noise changes from one to the next; 0.0 of zeros."""
+    pairs = zip(figures(mirrored, path), figures(unmirrored, path), strict=True)
+    return statistics.median([over / under if under else 0.0 for over, under in pairs])
+
+
+def figures(rounds: list[Round], path: str) -> list[float]:
+    """One figure of each round, by its path ("latency.latency_ms.p50")."""
 
     def follow(value: Any) -> float:
         for name in path.split("."):
             value = value[name] if isinstance(value, dict) else getattr(value, name)
         return float(value)
 
-    return statistics.median(map(follow, rounds))
+    return list(map(follow, rounds))
