@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 
 from switch.core.rules import Limits, Link, Route, Rules, RulesError, check
+from switch.core.wires import wires
 from switch.mirror.settings import EtcdSettings
 
 
@@ -49,6 +50,7 @@ def load(path: Path) -> Config:
     try:
         config = msgspec.toml.decode(path.read_bytes(), type=Config)
         check(config.rules)
+        wires(config.rules, {})  # dialects and schemas are files of this machine: missing ones are told now
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except (msgspec.MsgspecError, RulesError) as error:

@@ -208,7 +208,7 @@ class Node:
         self.poison.clear()
         reach("apply.after")
         self.sessions.follow(touched, decided=True)
-        self._say(applied, mine=entry.node == self.node)
+        self._say(applied, mine=f"{entry.node}{entry.incarnation}" == self.engine.incarnation)
         if applied.pair and self.engine.incarnation:
             self._pair_changed(applied)
         self._soon()

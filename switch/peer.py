@@ -1,6 +1,7 @@
 """Processes of incarnations: who is one, does it still run, its end. Nobody becomes heir who has not seen that end."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -82,18 +83,21 @@ class Watch:
         self._watched = ""
 
 
-async def kill(incarnation: Incarnation) -> None:
-    """Make sure the incarnation's process has ended: SIGKILL by pidfd and its exit awaited."""
+async def kill(incarnation: Incarnation, grace_s: float = 0.0) -> None:
+    """Make sure the incarnation's process has ended: SIGKILL by pidfd when it does not end by itself, exit awaited."""
     pidfd = open_process(incarnation)
     if pidfd is None:
         return
-    event(log, logging.WARNING, "process.killed", incarnation=incarnation.id, pid=incarnation.pid)
     loop = asyncio.get_running_loop()
-    exited = loop.create_future()
+    exited = asyncio.Event()
     try:
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        loop.add_reader(pidfd, exited.set_result, None)
-        await exited
+        loop.add_reader(pidfd, exited.set)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(exited.wait(), grace_s)
+        if not exited.is_set():
+            event(log, logging.WARNING, "process.killed", incarnation=incarnation.id, pid=incarnation.pid)
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            await exited.wait()
     finally:
         loop.remove_reader(pidfd)
         os.close(pidfd)

@@ -34,6 +34,7 @@ from switch.sessions.sessions import Sessions
 
 log = logging.getLogger("switch.pair")
 TICK_MS = 50.0
+END_S = 0.5  # for a process that has closed its end of the handover socket, before it is killed
 BRING_S = 5.0  # how long sockets are waited for that somebody else may bring
 MOVE_MAX = 100  # sessions in one handover proposal
 TAKEOVERS_KEPT = 1000
@@ -127,16 +128,16 @@ class Succession:
 
     # --- suspect, kill, fence, heir
 
-    def suspect(self, id_: str, reason: str) -> None:
+    def suspect(self, id_: str, reason: str, grace_s: float = 0.0) -> None:
         """Any hint that the peer is gone leads here."""
         if self._over(id_) or id_ in self._succeeding or self._closed or not self.engine.incarnation:
             return
         event(log, logging.WARNING, "peer.suspect", incarnation=id_, reason=reason)
-        self._spawn(id_, self._succeed(self.engine.state.incarnations[id_]))
+        self._spawn(id_, self._succeed(self.engine.state.incarnations[id_], grace_s))
 
-    async def _succeed(self, dead: Incarnation) -> None:
+    async def _succeed(self, dead: Incarnation, grace_s: float) -> None:
         noticed, at = self._host.epoch_ms(), self._host.now()
-        await kill(dead)
+        await kill(dead, grace_s)
         self._noticed[dead.id] = (noticed, at, self._host.now() - at)
         if self.handover.peer == dead.id:
             self.handover.drain()  # descriptors in flight survive their sender
@@ -235,7 +236,8 @@ class Succession:
     def peer_down(self, incarnation: str, reason: str) -> None:
         self._links.peer = ""
         if reason:
-            self.suspect(incarnation, reason)
+            # a process that closes its sockets is about to end; one that leaves in order shall do so
+            self.suspect(incarnation, reason, grace_s=END_S)
 
     def received(self, opens: tuple[Open, ...], sockets: list[socket.socket]) -> None:
         for open_, sock in zip(opens, sockets, strict=True):

@@ -75,7 +75,7 @@ class Iso8583Codec:
             self._digest(body),
             is_repeat(mti),
             body,
-            self._outcome(body, kind) if kind in _ANSWERS else None,
+            self._outcome(body, kind) if kind in _ANSWERS or kind is Kind.NETWORK_ANSWER else None,
             self._network_function(fields) if kind in _NETWORK else None,
         )
 
@@ -181,7 +181,9 @@ class Iso8583Codec:
         code = body.fields.get(39, "").strip()
         if not code and kind is Kind.ANSWER:
             raise MessageError("an answer without a response code", "DE39")
-        approves = not code or self._approved.fullmatch(code) is not None  # an advice is acknowledged by its answer
+        # an advice, and a sign-on, is acknowledged by an answer without a code, too
+        accepted = kind is Kind.NETWORK_ANSWER and code == self._rules.network_accepted
+        approves = not code or accepted or self._approved.fullmatch(code) is not None
         return Outcome(Decision.APPROVED if approves else Decision.DECLINED, code, pack(answer_record(body)))
 
     def _network_function(self, fields: dict[int, str]) -> NetworkFunction:

@@ -61,7 +61,7 @@ def test_the_kind_follows_from_class_and_function_in_both_versions(kind: Kind) -
             found = codec.decode(codec.dialect.encode(digit + mti[1:], {11: "000001", 39: approval(codec)}))
             assert found.kind is kind
             assert found.repeat is (mti[3] in "135")
-            assert (found.outcome is not None) is (kind in (Kind.ANSWER, Kind.ADVICE_ANSWER))
+            assert (found.outcome is not None) is kind.name.endswith("ANSWER")
 
 
 @pytest.mark.parametrize("mti", ["1200", "2200", "0000", "0900", "0250", "0290", "0208"])
@@ -459,3 +459,12 @@ def test_nothing_that_may_be_logged_shows_the_card_number() -> None:
     shown = repr([message, message.body, message.attributes, outbound, issuer.outcome, codec.options, codec.dialect])
     assert PAN not in shown
     assert PAN[:8] not in shown
+
+
+@pytest.mark.parametrize(("code", "accepted"), [("00", True), ("", True), ("05", False), ("91", False)])
+def test_a_sign_on_is_accepted_or_refused_by_its_answer(code: str, accepted: bool) -> None:
+    codec = codec_of("iso87-ascii")
+    fields = {11: "000001", 70: "001", **({39: code} if code else {})}
+    found = codec.decode(codec.dialect.encode("0810", fields))
+    assert found.outcome is not None
+    assert (found.outcome.decision is Decision.APPROVED) is accepted
