@@ -369,7 +369,7 @@ def test_network_management_is_asked_and_answered(name: str, function: NetworkFu
         function,
         outbound.match_key,
     )
-    assert answer.outcome is None
+    assert answer.outcome is not None and answer.outcome.decision is Decision.APPROVED
     assert answer.body.fields[39] == {"iso87-binary": "00", "iso93-ascii": "800"}[name]
 
 
