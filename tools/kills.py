@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ DUPLEX_S = 30.0
 
 
 class Kill(msgspec.Struct, frozen=True):
-    """One SIGKILL. takeover_ms: from the kill until the survivor (or, both dead, the first back) served the sessions."""
+    """One SIGKILL, of "a", "b" or "ab". takeover_ms: from there until an heir served the sessions."""
 
     node: str
     epoch_ms: float
@@ -42,7 +43,8 @@ class Killer:
         self.failures: list[str] = []
         self._switch = switch
         self._every_s = every_s
-        self._victims: Iterator[str] = itertools.cycle({"a": "a", "b": "b", "both-in-turn": "ab"}.get(mode, ""))
+        turns = {"a": ["a"], "b": ["b"], "both-in-turn": ["a", "b"], "both-at-once": ["ab"]}
+        self._victims: Iterator[str] = itertools.cycle(turns.get(mode, []))
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="killer")
         if mode != "none":
@@ -61,8 +63,8 @@ class Killer:
                 break
             due = time.monotonic() + self._every_s
             try:
-                self._kill(victim, "ba"["ab".index(victim)])
-            except (TimeoutError, RuntimeError) as error:
+                self._kill_both() if victim == "ab" else self._kill(victim, "ba"["ab".index(victim)])
+            except (TimeoutError, RuntimeError, OSError) as error:
                 self.failures.append(f"after killing {victim}: {error}")
                 break
 
@@ -70,8 +72,8 @@ class Killer:
         switch = self._switch
         before = len(switch.ask(survivor)["takeovers"])
         epoch_ms = time.time() * 1000
-        switch.nodes[victim].kill()
-        switch.nodes[victim].start()
+        switch.nodes[victim].signal(signal.SIGKILL)
+        switch.nodes[victim].respawn()
         found: list[dict[str, float]] = []
 
         def taken_over() -> bool:
@@ -84,3 +86,27 @@ class Killer:
         takeover_ms = round(noticed_ms + found[0]["serving_ms"], 1)
         self.kills.append(Kill(victim, epoch_ms, round(noticed_ms, 1), takeover_ms, int(found[0]["sessions"])))
         switch.wait_for(lambda: duplex(switch), f"{victim} to come back", DUPLEX_S)
+
+    def _kill_both(self) -> None:
+        """Each dead one's sessions are served from its heir entry on: both heirs tell when that was."""
+        switch = self._switch
+        dead = {switch.ask(node)["incarnation"] for node in "ab"}
+        epoch_ms = time.time() * 1000
+        for node in switch.nodes.values():
+            node.signal(signal.SIGKILL)
+        for node in switch.nodes.values():
+            node.respawn()
+        found: dict[str, dict[str, float]] = {}
+
+        def taken_over() -> bool:
+            for node in "ab":
+                with contextlib.suppress(OSError, ValueError):
+                    found.update({each["dead"]: each for each in switch.ask(node)["takeovers"]})
+            return dead <= found.keys()
+
+        switch.wait_for(taken_over, "heirs of both", DUPLEX_S)
+        served = max(found[id_]["noticed_epoch_ms"] + found[id_]["serving_ms"] for id_ in dead)
+        first = min(found[id_]["noticed_epoch_ms"] for id_ in dead)
+        sessions = sum(int(found[id_]["sessions"]) for id_ in dead)
+        self.kills.append(Kill("ab", epoch_ms, round(first - epoch_ms, 1), round(served - epoch_ms, 1), sessions))
+        switch.wait_for(lambda: duplex(switch), "both to come back", DUPLEX_S)

@@ -178,6 +178,11 @@ class Process:
             self.signal(signal.SIGKILL)
             self.wait()
 
+    def respawn(self) -> None:
+        """After a SIGKILL: start it again, as a service manager would."""
+        self.wait()
+        self.start()
+
     def rss_bytes(self) -> int:
         """Resident memory (proc(5) statm)."""
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
@@ -194,6 +199,7 @@ class Switch:
         self, directory: Path, settings: Settings | None = None, members: int = 1, program: str = "switch"
     ) -> None:
         self.directory = directory
+        self.run_directory = directory  # of the control sockets, as seen from here
         self.settings = settings or Settings()
         self.ports = Ports.free(self.settings.further)
         directory.mkdir(parents=True, exist_ok=True)
@@ -250,7 +256,7 @@ class Switch:
         """One command over the control socket. Raises OSError while the node does not answer."""
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(5)
-            sock.connect(str(self.directory / f"demo-{node}.sock"))
+            sock.connect(str(self.run_directory / f"demo-{node}.sock"))
             sock.sendall(json.dumps({"command": command}).encode() + b"\n")
             with sock.makefile() as lines:
                 answer: dict[str, Any] = json.loads(lines.readline())
