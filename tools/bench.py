@@ -67,7 +67,7 @@ def all_takeovers(counts: list[int], rate: float, kills: int, every_s: float, pi
 def main(
     seconds: Annotated[float, typer.Option(min=3, help="of each run of traffic, and of py-spy")] = 10,
     rounds: Annotated[int, typer.Option(min=1, help="rounds of a: both sides once in each")] = 3,
-    codec_rounds: Annotated[int, typer.Option(min=1, help="rounds of b")] = 25,
+    codec_rounds: Annotated[int, typer.Option(min=1, help="rounds of b")] = 60,
     only: Annotated[str, typer.Option(help="which parts: a throughput, b codecs, c where the time goes")] = "a,b,c",
     rate: Annotated[float, typer.Option(help="requests a second at which latency is measured")] = 300,
     saturation: Annotated[float, typer.Option(help="requests a second that no pair can answer")] = 6000,

@@ -9,7 +9,7 @@ import msgspec
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from tools.kills import Kill
 
@@ -75,6 +75,7 @@ def _latency(panel: Axes, picture: Picture) -> None:
         named.append(Line2D([], [], color=NODE[node], linestyle="--", label=f"SIGKILL of node {node}"))
     _mark_kills(panel, picture)
     panel.set_yscale("log")
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     panel.set_ylabel("latency, ms")
     panel.legend(handles=named, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(named), frameon=False)
