@@ -131,7 +131,7 @@ def test_a_killed_node_has_an_heir_and_its_terminals_find_one_outcome_at_the_oth
 
 
 def test_approved_withdrawals_whose_terminals_vanished_are_reversed(start: Start) -> None:
-    switch = start(Settings(issuer_options=("--delay-ms", "3000"), issuer={"advice_retry_ms": 1000}))
+    switch = start(Settings(issuer_options=("--delay-ms", "3000"), issuer={"advice_window": TERMINALS}))
     numbers = [fresh() for _ in range(TERMINALS)]
     terminals = [Wire(switch.ports.terminals["ab"[number % 2]]) for number in numbers]
     for terminal, number in zip(terminals, numbers, strict=True):
