@@ -37,7 +37,7 @@ async def serve(config: Config, path: Path, node_name: str, mirror: type[Mirror]
     loop.add_signal_handler(signal.SIGHUP, node.reload)
     loop.set_exception_handler(_defect)
     await control.start()
-    later: list[asyncio.Task[None]] = []
+    later = [asyncio.create_task(_beat(notifier))]
 
     def ready() -> None:
         notifier.notify("READY=1")
@@ -49,6 +49,14 @@ async def serve(config: Config, path: Path, node_name: str, mirror: type[Mirror]
     finally:
         await control.close()
         await node.close()
+
+
+async def _beat(notifier: sdnotify.SystemdNotifier) -> None:
+    """To systemd's watchdog, three times in its patience, as long as the event loop turns."""
+    patience_us = int(os.environ.get("WATCHDOG_USEC", "0"))
+    while patience_us:
+        notifier.notify("WATCHDOG=1")
+        await asyncio.sleep(patience_us / 3e6)
 
 
 async def _afterwards(node: Node, control: Control) -> None:

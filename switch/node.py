@@ -25,7 +25,7 @@ from switch.poison import Poison
 from switch.replay import differs
 from switch.sessions import kernel
 from switch.sessions.links import Links
-from switch.sessions.manager import given, stored
+from switch.sessions.manager import accepted_by, given, listeners, stored
 from switch.sessions.sessions import Sessions
 from switch.succession import TICK_MS, Succession
 
@@ -59,8 +59,8 @@ class Node:
         self.succession = Succession(self, self.engine, self.poison, directory, config.pair)
         self.sessions = Sessions(self.engine, self.submit, self.succession, self.poison, self._boot_id, self.now)
         self._given = given(dict(os.environ), os.getpid())
-        listeners = {name: sockets[0] for name, sockets in self._given.items() if stored(name) is None}
-        self.links = Links(self.sessions, node, listeners, self.now)
+        self._listeners = listeners(self._given, config.link)
+        self.links = Links(self.sessions, node, self._listeners, self.now)
         self.mirror = mirror(config.etcd, config.pair.name, node, Sealer(config.pair.key_file), self)
         self.succession.serve(self.sessions, self.links, self.mirror)
         self._ticking = False
@@ -135,15 +135,23 @@ class Node:
 
     def _restore(self) -> None:
         """Sockets of sessions that the service manager kept while no process of this node ran."""
-        for name, sockets in self._given.items():
-            known = stored(name)
-            if known is None:
+        kept = 0
+        for id_, sock in self._given:
+            if not stored(id_):
                 continue
-            id_, slot, link = known
-            for sock in sockets:
-                session = self.engine.state.sessions.get(id_)
-                cookie, remote = (session.cookie, session.remote) if session else ("", kernel.remote(sock))
-                self.sessions.stand_by(Open(id_, link, slot, cookie, remote, "", ""), sock)
+            kept += 1
+            session = self.engine.state.sessions.get(id_)
+            if session is not None:
+                open_ = Open(id_, session.link, session.slot, session.cookie, session.remote, "", "")
+            else:
+                link = accepted_by(sock, self.config.link, self._listeners)
+                cookie = f"{self._boot_id}:{kernel.cookie(sock):x}"
+                open_ = Open(id_, link, -1 if link else 0, cookie, kernel.remote(sock), "", "")
+            self.succession.restore(open_, sock)
+        self._given.clear()
+        if kept:
+            known = sum(id_ in self.engine.state.sessions for id_ in self.sessions.connections)
+            event(log, logging.WARNING, "store.restored", sockets=kept, sessions=known)
 
     async def _live(self, stopped: asyncio.Task[Any]) -> None:
         """Caught up with the log and, where there is a peer, with its sockets: say so and wait until that is applied."""

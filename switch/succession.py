@@ -67,6 +67,7 @@ class Succession:
         self.engine = engine
         self.takeovers: list[Takeover] = []
         self.synced = False  # the peer sent us every socket it holds
+        self._unsure: set[str] = set()  # restored sockets of which no entry knew
         self._host = host
         self._pair = pair.name
         self._poison = poison
@@ -98,13 +99,12 @@ class Succession:
 
     def joined(self) -> None:
         """Our join entry is applied: introduce ourselves to the peer that was here before us."""
-        me = self.engine.state.incarnations[self.engine.incarnation]
+        me = self._me()
         self.handover.introduce(Hello(VERSION, self._pair, me.id, me.token))
         peer = self.peer()
         alive = peer is not None and _runs(peer)
-        if not alive:
-            self.synced = True
-        elif peer is not None and peer.joined < me.joined:
+        self.synced = peer is None
+        if alive and peer is not None and peer.joined < me.joined:
             # one greets, the other waits for it: of two crossed connections each node would close the other's
             self.handover.connect()
         self.changed()
@@ -125,6 +125,11 @@ class Succession:
                     self.suspect(former.id, "its successor has joined")  # before we had noticed its end
             elif former.id != self.engine.incarnation:
                 self._spawn(former.id, self._succeed_own(former))
+        if self.engine.incarnation:
+            self._settle()
+
+    def _settle(self) -> None:
+        self._sessions.settle_orphans(self.handover.peer if self.handover.up else "")
 
     # --- suspect, kill, fence, heir
 
@@ -142,8 +147,7 @@ class Succession:
         if self.handover.peer == dead.id:
             self.handover.drain()  # descriptors in flight survive their sender
             self.handover.part()
-        if not self.synced and not self._held(dead.id):
-            await self._wait_while(lambda: not self._over(dead.id) and not self._held(dead.id))
+        await self._gather(dead.id)
         reach("heir.before")
         taken = await self._mirror.take_fence_of(dead.node, dead.number, lambda: encode_entry([self._heir(dead)]))
         reach("heir.after")
@@ -157,8 +161,22 @@ class Succession:
         A live peer holds its sockets and is the better heir; we are, when none comes forward.
         """
         await self._wait_while(lambda: not self._over(former.id) and self._peer_is_heir())
+        await self._gather(former.id)
         if not self._over(former.id):
             self._host.submit(Heir(former.id, self._held(former.id), self._poison.former), ("heir", former.id))
+
+    async def _gather(self, dead: str) -> None:
+        """What we, who have just started, do not hold of its sessions may be in the fd store of a node about to come back."""
+        await self._wait_while(
+            lambda: not self._over(dead) and not self.synced and self._me().status is Status.JOINING and self._lacking(dead)
+        )
+
+    def _me(self) -> Incarnation:
+        return self.engine.state.incarnations[self.engine.incarnation]
+
+    def _lacking(self, dead: str) -> bool:
+        state, held = self.engine.state, self._sessions.connections
+        return any(state.acting(each.owner) == dead and each.id not in held for each in state.sessions.values())
 
     def _peer_is_heir(self) -> bool:
         peer = self.peer()
@@ -200,7 +218,6 @@ class Succession:
         """An heir entry was applied and the world has followed. If we are the heir, settle what no entry knows."""
         if heir != self.engine.incarnation:
             return
-        self._sessions.settle_orphans(dead)
         epoch, at, killed = self._noticed.pop(dead, (self._host.epoch_ms(), self._host.now(), 0.0))
         passed = round(self._host.now() - at, 2)
         self.takeovers.append(Takeover(dead, epoch, round(killed, 2), passed, sessions))
@@ -224,6 +241,7 @@ class Succession:
             rows = held[first : first + FDS_MAX]
             self.handover.send(Sockets(tuple(each.open for each in rows)), [each.fd for each in rows])
         self.handover.send(Synced(), [])
+        self._settle()
 
     def share_listeners(self) -> None:
         """The peer accepts from our listening sockets, too."""
@@ -235,6 +253,7 @@ class Succession:
 
     def peer_down(self, incarnation: str, reason: str) -> None:
         self._links.peer = ""
+        self.synced = False
         if reason:
             # a process that closes its sockets is about to end; one that leaves in order shall do so
             self.suspect(incarnation, reason, grace_s=END_S)
@@ -244,7 +263,19 @@ class Succession:
             self._sessions.stand_by(open_, sock)
             connection = self._sessions.connections.get(open_.session)
             if connection is not None and connection.sock is sock:
-                self.store.keep(open_, sock.fileno())
+                self.store.keep(open_.session, sock.fileno())
+            self._unsure.discard(open_.session)
+        if any(self._over(each.session.partition(".")[0]) for each in opens):
+            self._settle()
+
+    def restore(self, open_: Open, sock: socket.socket) -> None:
+        """A socket that the service manager kept for us. What no entry knows may be over, or not opened yet."""
+        self.store.restored(open_.session)
+        self._sessions.stand_by(open_, sock)
+        if open_.session not in self._sessions.connections:
+            self.store.forget(open_.session)
+        elif open_.session not in self.engine.state.sessions:
+            self._unsure.add(open_.session)
 
     def received_gone(self, ids: tuple[str, ...]) -> None:
         self._sessions.gone(ids)
@@ -254,7 +285,12 @@ class Succession:
             self._links.hold(name, sock)
 
     def peer_synced(self) -> None:
+        """What the peer opened and holds no longer was over before we came back."""
         self.synced = True
+        for id_ in [id_ for id_ in self._unsure if id_.partition(".")[0] == self.handover.peer]:
+            self._unsure.discard(id_)
+            if id_ in self._sessions.connections and id_ not in self.engine.state.sessions:
+                self._sessions.release(self._sessions.connections[id_])
 
     def peer_beat(self) -> None:
         self._detector.beat(self._host.now())
@@ -268,12 +304,15 @@ class Succession:
             then()
 
         reach("share.before")
-        self.store.keep(connection.open, connection.fd)
+        self.store.keep(connection.session, connection.fd)
         self.handover.send(Sockets((connection.open,)), [connection.fd], shared)
 
     def forget(self, connection: Connection) -> None:
-        self.store.forget(connection.open)
+        self.store.forget(connection.session)
         self.handover.send(Gone((connection.session,)), [])
+
+    def release(self, connection: Connection) -> None:
+        self.store.forget(connection.session)
 
     # --- what has no event
 

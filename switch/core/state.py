@@ -175,6 +175,11 @@ class State:
                 return self.nodes[node]
         return ""
 
+    def over(self, incarnation: str) -> bool:
+        """Whether the incarnation can append nothing any more: every entry of its own is applied."""
+        item = self.incarnations.get(incarnation)
+        return item is None or item.status not in (Status.JOINING, Status.LIVE)
+
     def acting(self, incarnation: str) -> str:
         """Who acts for an incarnation: itself, its heir, or, when it left or is unknown, the lead."""
         seen = self.incarnations.get(incarnation)

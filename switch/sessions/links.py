@@ -21,7 +21,7 @@ class Links:
     """The listeners and outbound slots of one node.
 
     Listeners are named "link/node": each node binds its own addresses, and both accept from all, so that connections
-    queued at one node's death are served by the other. One that systemd gave to both is named "link/".
+    queued at one node's death are served by the other. One that systemd gave for both is named "link/".
     """
 
     def __init__(
@@ -44,16 +44,15 @@ class Links:
     # --- listening
 
     def listen(self) -> None:
-        """Bind what the links say, take what systemd gave. Raises OSError with the address in its text."""
+        """Take what systemd gave, bind what else the links say. Raises OSError with the address in its text."""
+        for name in list(self._given):
+            self.hold(name, self._given.pop(name))
         for wire in list(self._engine.wires.values()):
             link = wire.link
             name = f"{link.name}/{self._node}"
             if link.outbound or name in self.listening or f"{link.name}/" in self.listening:
                 continue
-            given = self._given.pop(link.name, None)
-            if given is not None:
-                self.hold(f"{link.name}/", given)
-            elif self._node in link.listen:
+            if self._node in link.listen:
                 self.hold(name, self._bind(link, link.listen[self._node]))
         self.pause(False)
 

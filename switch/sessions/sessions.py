@@ -34,7 +34,13 @@ class Keeper(Protocol):
         """Share a new socket; `then` is called when it has left this process."""
         ...
 
-    def forget(self, connection: Connection) -> None: ...
+    def forget(self, connection: Connection) -> None:
+        """Its session is over for both nodes."""
+        ...
+
+    def release(self, connection: Connection) -> None:
+        """This node holds it no longer."""
+        ...
 
 
 class Sessions:
@@ -310,14 +316,37 @@ class Sessions:
             if id_ in self.connections and id_ not in self.engine.state.sessions:
                 self._drop(self.connections[id_])
 
-    def settle_orphans(self, dead: str) -> None:
-        """Sockets of a dead incarnation that no applied entry knows: never will."""
+    def settle_orphans(self, peer: str) -> None:
+        """Sockets that no applied entry knows, and none ever will: the incarnation that opened them is over.
+
+        Who acts for it decides. `peer`: who has got all the sockets that we hold.
+        """
+        state = self.engine.state
         for id_, connection in list(self.connections.items()):
-            if id_.partition(".")[0] == dead and id_ not in self.engine.state.sessions:
+            opener = id_.partition(".")[0]
+            if id_ in state.sessions or not state.over(opener):
+                continue
+            acting = state.acting(opener)
+            if acting == self.engine.incarnation:
                 self._settle_orphan(connection)
+            elif acting and acting == peer:
+                self.release(connection)
+
+    def release(self, connection: Connection) -> None:
+        """Hold a socket no longer that whoever acts for it knows under another name, or not at all."""
+        self.connections.pop(connection.session)
+        self._keeper.release(connection)
+        connection.sock.close()
 
     def _settle_orphan(self, connection: Connection) -> None:
-        """A brand-new accepted connection becomes a session of ours; anything else that the log does not know is closed."""
+        """A brand-new accepted connection becomes a session of ours; anything else that the log does not know is closed.
+
+        Both nodes may have had it from the service manager: it is opened once.
+        """
+        cookie = connection.open.cookie
+        if any(other is not connection and other.open.cookie == cookie for other in self.connections.values()):
+            self.release(connection)
+            return
         counters = self._counters(connection)
         self.connections.pop(connection.session)
         self._keeper.forget(connection)
