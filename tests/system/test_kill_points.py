@@ -1,0 +1,190 @@
+"""Nodes die at every named point while traffic runs. No session ends, nothing is lost or doubled, the pair is whole again.
+
+The order of the cases matters only for speed: a node is started for the next case when it comes back from the one before.
+"""
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from switch_rig import DECLINED_PAN, Traffic, Wire, card_request, clean, hashes_agree, log_lines, until
+
+from switch.points import POINTS
+from tools.fdstore import FdStore
+from tools.kills import duplex
+from tools.pair import Settings, Switch
+
+LIMITS = {"heartbeat_ms": 100, "snapshot_entries": 100}
+SETTINGS = Settings(limits=LIMITS)
+KILLED = -signal.SIGKILL
+PORTS = ("terminals", "banks")
+
+# how a node is brought to the point, and at which time it gets there it dies
+AT_WORK = {
+    "append.before": 40, "append.after": 40, "apply.before": 150, "apply.after": 150,
+    "consume.before": 20, "consume.after": 20, "write.before": 30, "write.after": 30,
+    "offer.before": 20, "offer.after": 20,
+}  # fmt: skip
+AT_NEW_CONNECTIONS = {"accept.before": 2, "accept.after": 2, "share.before": 2, "share.after": 2}
+WHILE_STARTING = {"join.after": 1, "live.before": 1, "adopt.before": 3, "adopt.after": 3}
+WHEN_THE_PEER_RETURNS = {"move.before": 1, "move.after": 1}
+WHEN_IT_LEAVES = {"leave.before": 1}
+AS_THE_LEAD = {"snapshot.before": 1, "snapshot.after": 1}
+TOGETHER = {**AT_WORK, **AT_NEW_CONNECTIONS, **WHILE_STARTING, **WHEN_THE_PEER_RETURNS, **WHEN_IT_LEAVES}
+# the connection that is between accept() and the peer ends with the node: nothing was read from it yet
+ONE_NEWCOMER_ENDS = ("accept.after", "share.before")
+AS_THE_HEIR = {"heir.before": 1, "heir.after": 1, "adopt.before": 5, "adopt.after": 5}
+AT_THE_NETWORK = {"connect.before": 1, "connect.after": 1}
+
+CASES = [(point, node) for node in "ab" for point in TOGETHER] + [(point, "a") for point in AS_THE_LEAD]
+
+
+class Lives:
+    """Starts and ends nodes, armed and not."""
+
+    def __init__(self, switch: Switch) -> None:
+        self.switch = switch
+        self.armed: dict[str, str] = {}
+        self._serving: dict[str, int] = {}
+
+    def start(self, node: str, point: str = "", count: int = 0) -> None:
+        """The next life of a node; it dies when it gets to the point for the `count`-th time."""
+        process = self.switch.nodes[node]
+        process.kill()
+        if point in ("apply.before", "apply.after"):  # it comes to them while it catches up, too
+            status = self.switch.ask("ba"["ab".index(node)])
+            count += status["index"] - status["snapshot"]
+        process.environment = {"SWITCH_POINT": f"{point}:{count}"} if point else {}
+        self.armed[node] = point
+        self._serving[node] = len(log_lines(self.switch, "node.serving", nodes=node))
+        process.start()
+
+    def served(self, node: str) -> bool:
+        return len(log_lines(self.switch, "node.serving", nodes=node)) > self._serving[node]
+
+    def whole(self) -> None:
+        """Wait until both nodes serve, or did so in this life and died at their point."""
+
+        def done() -> bool:
+            return duplex(self.switch) or any(
+                point and self.served(node) and not self.switch.nodes[node].running()
+                for node, point in self.armed.items()
+            )
+
+        until(done, "the pair to be whole")
+
+    def died(self, node: str) -> None:
+        """Wait for the death of a node: at its point, and by itself."""
+        process = self.switch.nodes[node]
+        until(lambda: not process.running(), f"{node} to die at {self.armed[node]}")
+        assert process.wait() == KILLED
+
+
+@pytest.fixture(scope="module")
+def traffic(switch: Switch) -> Iterator[Traffic]:
+    with Traffic(switch, rate=100) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def lives(switch: Switch) -> Lives:
+    return Lives(switch)
+
+
+def newcomers(switch: Switch, going_on: Callable[[], bool]) -> int:
+    """Connect and ask, one after the other; how many got no answer. What they ask is never booked."""
+    unanswered = 0
+    while going_on():
+        try:
+            with Wire(switch.ports.terminals["a" if unanswered % 2 else "b"]) as wire:
+                assert wire.ask(card_request(pan=DECLINED_PAN))[39] == "51"
+        except (OSError, EOFError):
+            unanswered += 1
+    return unanswered
+
+
+@pytest.mark.parametrize(("point", "node"), CASES)
+def test_a_node_dies_at(point: str, node: str, switch: Switch, traffic: Traffic, lives: Lives) -> None:
+    count = {**TOGETHER, **AS_THE_LEAD}[point]
+    process, other = switch.nodes[node], "ba"["ab".index(node)]
+    if lives.armed.get(node) != point:
+        lives.start(node, point, count)
+    if point not in WHILE_STARTING:
+        lives.whole()
+    if point in AT_NEW_CONNECTIONS:
+        assert newcomers(switch, process.running) <= (1 if point in ONE_NEWCOMER_ENDS else 0)
+    elif point in WHEN_THE_PEER_RETURNS:
+        lives.start(other)
+    elif point in WHEN_IT_LEAVES:
+        process.signal(signal.SIGTERM)
+    lives.died(node)
+    assert lives.served(node) == (point not in ("join.after", "live.before"))
+    place = CASES.index((point, node)) + 1
+    following = CASES[place] if place < len(CASES) else ("", "")
+    if following[1] == node and following[0] not in WHILE_STARTING:
+        lives.start(node, following[0], {**TOGETHER, **AS_THE_LEAD}[following[0]])
+    else:
+        lives.start(node)
+    lives.whole()
+    traffic.more(20)
+
+
+def test_every_point_has_its_case() -> None:
+    assert {*TOGETHER, *AS_THE_LEAD, *AS_THE_HEIR, *AT_THE_NETWORK} == set(POINTS)
+
+
+def test_nothing_was_lost_or_doubled_and_every_session_stayed_open(
+    switch: Switch, traffic: Traffic, lives: Lives
+) -> None:
+    hashes_agree(switch, 3)
+    traffic.more(100)
+    clean(switch, traffic)
+
+
+
+
+def test_a_node_dies_while_it_connects_to_a_network(start: Callable[..., Switch]) -> None:
+    switch = start(SETTINGS)
+    lives = Lives(switch)
+    with Traffic(switch, traffic="cards", rate=60) as traffic:  # the bank, which goes away, has nothing to do
+        for point, count in AT_THE_NETWORK.items():
+            for node in "ab":
+                lives.start(node, point, count)
+                lives.whole()
+                switch.replace_simulator("bank")
+                lives.died(node)
+                lives.start(node)
+                lives.whole()
+                switch.wait_ready(node)
+                traffic.more(20)
+        clean(switch, traffic)
+
+
+@pytest.mark.timeout(300)
+def test_the_heir_dies_in_its_takeover_and_whoever_starts_next_goes_on(
+    tmp_path: Path, start: Callable[..., Switch]
+) -> None:
+    """Both are dead then. Their sockets are in their units' stores; nobody's session ends."""
+    switch = start(SETTINGS)
+    lives = Lives(switch)
+    with contextlib.ExitStack() as stack:
+        stack.callback(switch.stop_nodes)
+        for node in "ab":
+            switch.nodes[node].store = stack.enter_context(FdStore(tmp_path / f"{node}.notify"))
+        with Traffic(switch, rate=60) as traffic:
+            for node in "ab":
+                lives.start(node)
+                lives.whole()
+            for point, count in AS_THE_HEIR.items():
+                for node, other in ("ab", "ba"):
+                    lives.start(node, point, count)
+                    lives.whole()
+                    switch.nodes[other].kill()
+                    lives.died(node)
+                    for each in node, other:
+                        lives.start(each)
+                    lives.whole()
+                    traffic.more(20)
+            clean(switch, traffic)
