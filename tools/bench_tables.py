@@ -34,9 +34,8 @@ def show_throughput(found: Throughput, load: Load) -> None:
 
     def row(name: str, path: str, form: str = ".1f") -> None:
         medians = (statistics.median(figures(side, path)) for side in (found.mirrored, found.unmirrored))
-        table.add_row(
-            name, *(f"{each:{form}}" for each in medians), f"{ratio(found.mirrored, found.unmirrored, path):.2f}"
-        )
+        over = ratio(found.mirrored, found.unmirrored, path)
+        table.add_row(name, *(f"{each:{form}}" for each in medians), f"{over:.2f}" if over else "")
 
     for traffic in ("cards", "mixed"):
         row(f"transactions/s, {traffic}, saturated by {load.terminals} terminals", f"{traffic}.tps")
