@@ -26,6 +26,7 @@ from switch.replay import differs
 from switch.sessions import kernel
 from switch.sessions.links import Links
 from switch.sessions.manager import accepted_by, given, listeners, stored
+from switch.sessions.polling import Polling
 from switch.sessions.sessions import Sessions
 from switch.succession import TICK_MS, Succession
 
@@ -58,6 +59,7 @@ class Node:
         self.poison = Poison(directory / f"{config.pair.name}.poison", node)
         self.succession = Succession(self, self.engine, self.poison, directory, config.pair)
         self.sessions = Sessions(self.engine, self.submit, self.succession, self.poison, self._boot_id, self.now)
+        self.polling = Polling(self.sessions, self.submit, self.now)
         self._given = given(dict(os.environ), os.getpid())
         self._listeners = listeners(self._given, config.link)
         self.links = Links(self.sessions, node, self._listeners, self.now)
@@ -307,7 +309,7 @@ class Node:
                     self._snapshot()
                     self.succession.balance()
                 self._tend()
-            self.sessions.poll()
+            self.polling.poll()
             self.sessions.pause(self.mirror.backlog_bytes > self.config.pair.backlog_max_bytes)
             self.metrics.sample(self.engine, self.mirror, self.sessions)
             if self.engine.diverged and self._verifying is None:

@@ -17,7 +17,6 @@ import logging
 import os
 import socket
 import struct
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -28,53 +27,25 @@ import msgspec
 
 from switch.core.proposals import Open
 from switch.ops.logs import event
+from switch.sessions.beats import Beats
+from switch.sessions.handover_messages import (
+    BEAT,
+    Gone,
+    Hello,
+    Listeners,
+    Message,
+    Sockets,
+    Synced,
+    decode,
+    encode,
+)
 
 log = logging.getLogger("switch.handover")
-VERSION = 1
 FDS_MAX = 250  # SCM_MAX_FD is 253 (unix(7))
 DATAGRAM_MAX = 212_992
 BUFFER_BYTES = 4 << 20
 EARLY_MAX = 4
 _CREDENTIALS = struct.Struct("iii")  # pid, uid, gid
-
-
-class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
-    version: int
-    pair: str
-    incarnation: str
-    token: str
-
-
-class Sockets(msgspec.Struct, frozen=True, array_like=True, tag="sockets"):
-    """One descriptor a row: what the session's entry says, or will say."""
-
-    opens: tuple[Open, ...]
-
-
-class Gone(msgspec.Struct, frozen=True, array_like=True, tag="gone"):
-    """These sessions are over at the sender: their descriptors may be closed."""
-
-    sessions: tuple[str, ...]
-
-
-class Listeners(msgspec.Struct, frozen=True, array_like=True, tag="listeners"):
-    """One descriptor a name."""
-
-    names: tuple[str, ...]
-
-
-class Synced(msgspec.Struct, frozen=True, array_like=True, tag="synced"):
-    pass
-
-
-class Beat(msgspec.Struct, frozen=True, array_like=True, tag="beat"):
-    pass
-
-
-Message = Hello | Sockets | Gone | Listeners | Synced | Beat
-_decoder = msgspec.msgpack.Decoder(Message)
-_encode = msgspec.msgpack.Encoder().encode
-_BEAT = _encode(Beat())
 
 
 class Holder(Protocol):
@@ -170,7 +141,7 @@ class Handover:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
         try:
-            sock.send(_encode(self._hello))
+            sock.send(encode(self._hello))
         except OSError as error:
             event(log, logging.WARNING, "handover.not_greeted", error=error.strerror)
             sock.close()
@@ -181,7 +152,7 @@ class Handover:
         """The first datagram must be a Hello of a process that the log knows."""
         try:
             data = sock.recv(DATAGRAM_MAX)
-            hello = _decoder.decode(data)
+            hello = decode(data)
         except BlockingIOError:
             return
         except (OSError, msgspec.MsgspecError):
@@ -228,7 +199,7 @@ class Handover:
 
     def send(self, message: Message, fds: list[int], then: Callable[[], None] | None = None) -> None:
         """Queue a message; `then` is called when the kernel has it, or at once when there is no peer."""
-        data, after = _encode(message), then or _nothing
+        data, after = encode(message), then or _nothing
         if self._peer is None or (not self._queue and self._sent(data, fds)):
             after()
             return
@@ -277,11 +248,11 @@ class Handover:
             self._take(data, [socket.socket(fileno=fd) for fd in fds])
 
     def _take(self, data: bytes, sockets: list[socket.socket]) -> None:
-        if data == _BEAT:
+        if data == BEAT:
             self._holder.peer_beat()
             return
         try:
-            message = _decoder.decode(data)
+            message = decode(data)
         except msgspec.MsgspecError as error:
             event(log, logging.ERROR, "handover.unreadable", error=type(error).__name__)
             for sock in sockets:
@@ -346,31 +317,3 @@ def _nothing() -> None:
 def _close(fds: list[int]) -> None:
     for fd in fds:
         os.close(fd)
-
-
-class Beats:
-    """Beats to the peer from a thread of its own, as long as the event loop turns."""
-
-    INTERVAL_S = 0.05
-    STILL_S = 1.0  # an event loop that has not turned for so long is hung: the peer shall kill it
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.turned = time.monotonic()
-        self._sock = sock.dup()  # the thread's own: the number of a closed one may be a terminal's the next moment
-        self._stop = threading.Event()
-        threading.Thread(target=self._run, name="beats", daemon=True).start()
-
-    def _run(self) -> None:
-        with self._sock:
-            while not self._stop.wait(self.INTERVAL_S):
-                if time.monotonic() - self.turned > self.STILL_S:
-                    continue
-                try:
-                    self._sock.send(_BEAT, socket.MSG_DONTWAIT)
-                except BlockingIOError:
-                    continue  # what fills the socket shows that we live
-                except OSError:
-                    return  # the event loop notices, too
-
-    def stop(self) -> None:
-        self._stop.set()

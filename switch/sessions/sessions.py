@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from switch.core.engine import Engine
-from switch.core.proposals import Acked, Connected, End, Move, Open
+from switch.core.proposals import Connected, End, Move, Open
 from switch.core.records import Session
 from switch.ops.logs import event
 from switch.points import reach
@@ -24,7 +24,6 @@ from switch.sessions.reading import Reading, Submit
 
 log = logging.getLogger("switch.sessions")
 SCRATCH_BYTES = 1 << 20
-ACKED_MAX = 500  # sessions in one proposal
 
 
 class Keeper(Protocol):
@@ -160,6 +159,10 @@ class Sessions:
         except OSError as error:
             self.broke(connection, error)
             return
+        self.listen_to(connection)
+
+    def listen_to(self, connection: Connection) -> None:
+        """Read on, unless an offer is pending, the stream has ended, or input is to stay in the kernel."""
         if not connection.pending and not connection.finished and not self._reading.paused:
             self._reading.want(connection, True)
 
@@ -356,43 +359,7 @@ class Sessions:
         else:
             self.open(connection.link, connection.sock, -1, connection.open.remote)
 
-    # --- what has no event
-
-    def poll(self) -> None:
-        """Some ten times a second: acknowledged output, half-closed sessions, bounds, what a hold had put off."""
-        now, state = self._now(), self.engine.state
-        acked: list[tuple[str, int]] = []
-        for connection in list(self.connections.values()):
-            session = state.sessions.get(connection.session)
-            if session is None or not connection.mine or connection.moving or connection.ending:
-                continue
-            if connection.failure:
-                self.end(connection, connection.failure)
-            elif self.held:
-                connection.note_seen(connection.consumed + kernel.unread(connection.sock), now)
-            elif session.connected:
-                if session.output > session.acked:
-                    self._poll_output(connection, session, acked, now)
-                if connection.finished:
-                    self.half_closed(connection, session)
-                elif not connection.pending and not connection.reading and not self._reading.paused:
-                    self._reading.want(connection, True)
-        for first in range(0, len(acked), ACKED_MAX):
-            self._submit(Acked(tuple(acked[first : first + ACKED_MAX])), ("acked", 0))
-
-    def _poll_output(
-        self, connection: Connection, session: Session, acked: list[tuple[str, int]], now: float
-    ) -> None:
-        link = self.engine.wires[session.link].link
-        offset = connection.written - kernel.unacknowledged(connection.sock)
-        if offset > connection.acked:
-            connection.acked, connection.acked_ms = offset, now
-        if offset > session.acked:
-            acked.append((session.id, offset))
-        if session.output - offset > link.outbox_max_bytes:
-            self.end(connection, "too much output is not acknowledged")
-        elif offset < session.output and now - connection.acked_ms > link.outbox_age_max_ms:
-            self.end(connection, "its output is not acknowledged")
+    # --- holding
 
     def hold(self, held: bool) -> None:
         """Without the log nothing is consumed or written; what waits goes on ageing. Afterwards all is looked at anew."""
