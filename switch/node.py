@@ -287,7 +287,7 @@ class Node:
         """Each event once: by the node that appended the entry, loud ones about the pair by both."""
         for note in applied.notes:
             self.metrics.note(note.event, mine=mine)
-            if mine or note.event in ("node.heir", "state.diverged"):
+            if mine or (self.engine.incarnation and note.event in ("node.heir", "state.diverged")):
                 level = LOUD.get(note.event, logging.DEBUG if note.event in QUIET else logging.INFO)
                 event(log, level, note.event, **note.fields)
 
