@@ -43,7 +43,9 @@ def require() -> None:
         raise SandboxUnavailable("a private systemd needs root")
     if not MANAGER.exists():
         raise SandboxUnavailable(f"{MANAGER} is missing: it boots the private systemd")
-    missing = [name for name in ("unshare", "nsenter", "setpriv", "systemctl", "systemd-analyze") if not shutil.which(name)]
+    missing = [
+        name for name in ("unshare", "nsenter", "setpriv", "systemctl", "systemd-analyze") if not shutil.which(name)
+    ]
     if missing or not Path("/lib/systemd/systemd").exists():
         raise SandboxUnavailable(f"systemd is not installed ({', '.join(missing)}): apt-get install -y systemd")
     if not any(Path(path, "cgroup.procs").exists() for path in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")):

@@ -114,7 +114,9 @@ def _restored(switch: SystemdSwitch) -> int:
 
 def test_both_nodes_accept_from_the_sockets_of_the_socket_unit(switch: SystemdSwitch, traffic: Traffic) -> None:
     switch.systemd.ctl("start", "switch.target")
-    assert [switch.systemd.show(unit, "ActiveState") for unit in ("switch.target", "switch@a", "switch@b")] == ["active"] * 3
+    assert [switch.systemd.show(unit, "ActiveState") for unit in ("switch.target", "switch@a", "switch@b")] == [
+        "active"
+    ] * 3
     assert "running" in switch.systemd.show("switch.socket", "SubState")
     addresses = switch.systemd.show("switch.socket", "Listen")
     for port in {*switch.ports.terminals.values(), *switch.ports.banks.values()}:
