@@ -37,6 +37,7 @@ log = logging.getLogger("switch.pair")
 TICK_MS = 50.0
 END_S = 0.5  # for a process that has closed its end of the handover socket, before it is killed
 BRING_S = 5.0  # how long sockets are waited for that somebody else may bring
+STILL_MS = 3_000.0  # entries of a live peer are some 250 ms apart; an election stops ours as well, and then we hold
 MOVE_MAX = 100  # sessions in one handover proposal
 TAKEOVERS_KEPT = 1000
 
@@ -77,6 +78,8 @@ class Succession:
         self.handover = Handover(paths[0], paths[1], self)
         self.store = Store(os.environ.get("NOTIFY_SOCKET"))
         self._detector = Detector(pair.peer_silence_ms * (2 if node == "b" else 1), TICK_MS)
+        self._still_ms = STILL_MS * (2 if node == "b" else 1)
+        self._applied, self._still_ticks = ("", 0), 0  # of the peer: what it said last, and since when
         self._watch = Watch(lambda id_: self.suspect(id_, "its process has ended"))
         self._succeeding: dict[str, asyncio.Task[None]] = {}
         self._noticed: dict[str, tuple[float, float, float]] = {}  # dead: noticed (epoch, own clock), killed
@@ -326,7 +329,17 @@ class Succession:
             return
         if self._detector.tick(self._host.now()):
             self.suspect(peer.id, "silent")
+        elif self._stands_still(peer):
+            self.suspect(peer.id, "its entries have stopped")
         self._links.peer = peer.id if self._ready(peer) else ""
+
+    def _stands_still(self, peer: Incarnation) -> bool:
+        """Whether its entries have stopped while ours go on: it is cut off from etcd, or lame, and its sessions wait."""
+        seen, before = (peer.id, peer.applied), self._applied
+        self._applied = seen
+        moves = seen != before or self._mirror.held or peer.status is not Status.LIVE
+        self._still_ticks = 0 if moves else self._still_ticks + 1  # ticks, not time: a pause of ours is one tick
+        return self._still_ticks * TICK_MS > self._still_ms
 
     def _ready(self, peer: Incarnation) -> bool:
         """Whether the peer can act for any of our sessions."""

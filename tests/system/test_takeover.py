@@ -336,3 +336,23 @@ def test_a_node_that_was_cut_off_from_etcd_and_stopped_is_replaced_and_writes_no
         traffic.more(20)
         hashes_agree(switch, 3)
         clean(switch, traffic)
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_a_node_that_alone_is_cut_off_from_etcd_is_replaced(node: str, start: Start) -> None:
+    """It lives and beats, but its sessions wait for a log that goes on without it."""
+    switch = start(Settings(limits={"heartbeat_ms": 100}))
+    with EtcdOf(switch, node) as etcd, Traffic(switch, rate=60) as traffic:
+        switch.nodes[node].kill()
+        back(switch, node)
+        process, dead = switch.nodes[node], switch.ask(node)["incarnation"]
+        etcd.cut()
+        logged(switch, "peer.suspect", f"incarnation={dead} ", "its entries have stopped", nodes=other(node))
+        taken_over(switch, dead)
+        assert process.wait() == KILLED
+        traffic.more(60)
+        etcd.mend()
+        back(switch, node)
+        traffic.more(20)
+        hashes_agree(switch, 3)
+        clean(switch, traffic)
