@@ -79,6 +79,9 @@ def heir(fold: Fold, p: Heir) -> bool:
     held = set(p.held)
     theirs = sorted(id_ for id_, session in state.sessions.items() if state.acting(session.owner) == p.dead)
     state.put_incarnation(p.dead, replace(dead, status=Status.DEAD, heir=fold.by))
+    for id_ in sorted(id_ for id_, item in state.incarnations.items() if item.heir == p.dead):
+        # whom the dead one acted for: so that who acts is found in one step, however many takeovers there were
+        state.put_incarnation(id_, replace(state.incarnations[id_], heir=fold.by))
     if p.poison:
         state.put_mark(p.poison, state.marks.get(p.poison, 0) + 1)
         seldom = sorted(state.marks, key=lambda mark: (mark == p.poison, state.marks[mark], mark))

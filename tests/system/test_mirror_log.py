@@ -11,7 +11,8 @@ import pytest
 from etcd3 import etcdrpc
 from mirror_rig import Nodes, eventually, failure, heir_body, join_body, on_loop, same
 
-from switch.mirror.errors import Fenced, FenceMissing, Unsealable
+from switch.mirror.append import PROPOSAL_BYTES_MAX
+from switch.mirror.errors import Fenced, FenceMissing, ProposalTooLarge, Unsealable
 from switch.mirror.fitness import quota_warning, snapshot_count_warning, version_warning
 from switch.mirror.sealing import create_key_file
 from tools.etcd import Etcd
@@ -61,8 +62,10 @@ async def test_proposals_gather_while_an_append_is_in_flight(etcd: Etcd, tmp_pat
         await a.recorder.until(lambda: len(a.recorder.carried) == 100)
         sizes = [len(entry.body) for entry in a.recorder.entries]
         assert len(sizes) < 20 and max(sizes) <= 1010
-        with pytest.raises(ValueError, match="larger than an entry"):
-            a.offer("x" * 1001)
+        a.offer("x" * 5000)  # more than a batch: an entry alone
+        await a.recorder.until(lambda: len(a.recorder.carried) == 101)
+        with pytest.raises(ProposalTooLarge, match="larger than an entry"):
+            a.offer("x" * (PROPOSAL_BYTES_MAX + 1))
 
 
 @on_loop
