@@ -34,6 +34,7 @@ log = logging.getLogger("switch.node")
 POLL_MS = 100
 LEAVE_S = 5.0
 SYNC_S = 3.0  # how long a joiner waits for the peer's sockets
+NETWORKS_S = 2.0  # how long a node waits for its networks before it listens
 SETTLE_MS = 250.0  # after a hold or takeover: answers that wait in the kernel go before timeouts
 LOUD = {"state.diverged": logging.CRITICAL, "node.heir": logging.WARNING, "transaction.timeout": logging.WARNING,
         "transaction.undone": logging.WARNING, "link.sign_on_refused": logging.WARNING}  # fmt: skip
@@ -120,6 +121,7 @@ class Node:
         stopped = asyncio.create_task(self._stop.wait())
         try:
             await self._live(stopped)
+            await self._networks(stopped)
             if not self._stop.is_set():
                 self.links.listen()
                 self.succession.share_listeners()
@@ -165,6 +167,15 @@ class Node:
         reach("live.before")
         self.submit(Live(), ("live", 0))
         while self.me.status is not Status.LIVE and not stopped.done() and not self.mirror.failed.done():
+            await asyncio.sleep(POLL_MS / 20_000)
+
+    async def _networks(self, stopped: asyncio.Task[Any]) -> None:
+        """Who connects at once shall not be declined because our own connections were still signing on."""
+        patience, state = self.now() + NETWORKS_S * 1000, self.engine.state
+        outbound = [name for name, wire in self.engine.wires.items() if wire.link.outbound]
+        while self.now() < patience and not stopped.done() and not self.mirror.failed.done():
+            if all(any(state.sessions[id_].ready for id_ in state.links.get(name, ())) for name in outbound):
+                return
             await asyncio.sleep(POLL_MS / 20_000)
 
     def _join(self, number: int, token: str) -> bytes:

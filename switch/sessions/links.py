@@ -115,8 +115,6 @@ class Links:
 
     def connect(self) -> None:
         """Open what is missing: each slot is the business of one live node. Called some ten times a second."""
-        if self._paused:
-            return
         state, live = self._engine.state, self._engine.state.live()
         if not live:
             return
