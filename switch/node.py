@@ -24,8 +24,8 @@ from switch.points import reach
 from switch.poison import Poison
 from switch.replay import differs
 from switch.sessions import kernel
+from switch.sessions.activation import accepted_by, given, listeners, stored
 from switch.sessions.links import Links
-from switch.sessions.manager import accepted_by, given, listeners, stored
 from switch.sessions.polling import Polling
 from switch.sessions.sessions import Sessions
 from switch.succession import TICK_MS, Succession

@@ -26,11 +26,11 @@ from switch.ops.logs import event
 from switch.peer import Watch, boot_id, kill, start_time
 from switch.points import reach
 from switch.poison import Poison
+from switch.sessions.activation import Store
 from switch.sessions.connection import Connection
 from switch.sessions.handover import FDS_MAX, Handover
 from switch.sessions.handover_messages import VERSION, Gone, Hello, Listeners, Sockets, Synced
 from switch.sessions.links import Links
-from switch.sessions.manager import Store
 from switch.sessions.sessions import Sessions
 
 log = logging.getLogger("switch.pair")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from switch.core.rules import Link
-from switch.sessions.manager import NAMES_MAX_BYTES, Store, accepted_by, listeners, stored
+from switch.sessions.activation import NAMES_MAX_BYTES, Store, accepted_by, listeners, stored
 
 
 @pytest.fixture
