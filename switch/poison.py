@@ -1,7 +1,8 @@
 """What a node is at while it parses a frame or applies an entry: marks in a small mapped file that outlives both nodes.
 
 A frame that ended the process of two owners is quarantined (the heir entry carries the mark, so the log knows); an entry that
-ended nodes twice while it was applied stops the pair, with a clear message, rather than letting it diverge or loop.
+ended the same node three times while it was applied stops it, with a clear message, rather than letting it loop. Deaths are
+counted for each node: both apply an entry at the same time, so whatever kills both at once finds both at the same entry.
 """
 
 import mmap
@@ -13,15 +14,15 @@ from pathlib import Path
 SIZE = 4096
 SLOT = {"a": 0, "b": 256}
 TEXT_MAX = 200
-ENTRY_AT = 1024  # (index, deaths) of the entry that ended a node last
-DEATHS_MAX = 2
+ENTRY_AT = {"a": 1024, "b": 1040}  # (index, deaths in a row) of the entry that ended the node last
+DEATHS_MAX = 3
 _LENGTH = struct.Struct("<H")
 _ENTRY = struct.Struct("<QI")
 _ENTRY_MARK = b"entry "
 
 
 class PoisonEntry(Exception):
-    """The same entry ended nodes repeatedly. The text says what to do."""
+    """The same entry ended this node repeatedly. The text says what to do."""
 
 
 class Poison:
@@ -70,18 +71,18 @@ class Poison:
         return "" if mark.startswith(_ENTRY_MARK.decode()) else mark
 
     def begin(self, node: str) -> None:
-        """This node starts: count an entry at which it died. Raises PoisonEntry when that entry has done so before."""
+        """This node starts: count an entry at which it died. Raises PoisonEntry when that was so too often in a row."""
         mark = self.of(node)
         self.former = self.frame_of(node)
         self.clear()
         if not mark.startswith(_ENTRY_MARK.decode()):
             return
         index = int(mark[len(_ENTRY_MARK) :])
-        known, deaths = _ENTRY.unpack_from(self._map, ENTRY_AT)
+        known, deaths = _ENTRY.unpack_from(self._map, ENTRY_AT[node])
         deaths = deaths + 1 if known == index else 1
-        _ENTRY.pack_into(self._map, ENTRY_AT, index, deaths)
+        _ENTRY.pack_into(self._map, ENTRY_AT[node], index, deaths)
         if deaths >= DEATHS_MAX:
             raise PoisonEntry(
-                f"entry {index} ended a node {deaths} times while it was applied: the pair stops rather than diverge. "
-                "Keep etcd's data and the logs, and report them; to go on with another version, remove the poison file"
+                f"entry {index} ended this node {deaths} times while it was applied: it stops. "
+                "Keep etcd's data and the logs, and report them; a version that can apply it goes on by itself"
             )
