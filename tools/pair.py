@@ -23,6 +23,7 @@ from tools.etcd import Etcd, free_ports
 from tools.fdstore import FdStore
 
 READY_S = 20.0
+RESTART_S = 0.1
 STOP_S = 10.0
 # becomes the program it is told to, same pid, with its listening sockets from descriptor 3 on (sd_listen_fds(3))
 ACTIVATE = """
@@ -179,8 +180,9 @@ class Process:
             self.wait()
 
     def respawn(self) -> None:
-        """After a SIGKILL: start it again, as a service manager would."""
+        """After a SIGKILL: start it again, as systemd would by the unit's RestartSec."""
         self.wait()
+        time.sleep(RESTART_S)
         self.start()
 
     def rss_bytes(self) -> int:
