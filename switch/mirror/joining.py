@@ -54,3 +54,9 @@ class Joining:
         """An entry was applied: ours?"""
         if value == self._value and not self.applied.done():
             self.applied.set_result(None)
+
+    def skipped(self, fence: Fence, later: list[Position]) -> None:
+        """A snapshot was loaded: our entry is in it if the fence is ours and the log after it does not hold the entry."""
+        first = Position(self._node, fence.incarnation, 1)
+        if fence.token == self._token and first not in later and not self.applied.done():
+            self.applied.set_result(None)

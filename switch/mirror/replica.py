@@ -107,8 +107,10 @@ class Replica:
         self.index = index
         if kept:
             self._client.revision = kept[-1][1]
+        later = [self._keys.position(key) for key, _ in listing.keys[len(kept) :]]
+        if self.joining is not None and self.node in listing.fences:
+            self.joining.skipped(listing.fences[self.node], later)
         if self.incarnation:
-            later = [self._keys.position(key) for key, _ in listing.keys[len(kept) :]]
             own = [position.sequence for position in later if position.node == self.node]
             offers = self._appender.abandon(own[0] - 1 if own else listing.fences[self.node].sequence)
             if offers:

@@ -45,12 +45,13 @@ class Links:
 
     def listen(self) -> None:
         """Take what systemd gave, bind what else the links say. Raises OSError with the address in its text."""
+        given = set(self._given)  # of one that only the peer was given, our own address is bound all the same
         for name in list(self._given):
             self.hold(name, self._given.pop(name))
         for wire in list(self._engine.wires.values()):
             link = wire.link
             name = f"{link.name}/{self._node}"
-            if link.outbound or name in self.listening or f"{link.name}/" in self.listening:
+            if link.outbound or name in self.listening or f"{link.name}/" in given:
                 continue
             if self._node in link.listen:
                 self.hold(name, self._bind(link, link.listen[self._node]))
