@@ -104,7 +104,7 @@ class Node:
         self.poison.begin(self.node)
         await self.mirror.start()
         for before in list(self.engine.state.incarnations.values()):
-            if before.node == self.node and before.status in (Status.JOINING, Status.LIVE):
+            if before.node == self.node and not self.engine.state.over(before.id):
                 await kill(before)
         self.succession.handover.listen()
         number = await self.mirror.join(self._join)
@@ -369,7 +369,7 @@ class Node:
             self.submit(Snapshot(view.index), ("snapshot", view.index))
             applied = [
                 item.applied for item in self.engine.state.incarnations.values()
-                if item.status in (Status.JOINING, Status.LIVE)
+                if not self.engine.state.over(item.id)
             ]  # fmt: skip
             await self.mirror.truncate(min([view.index, *applied]))
             event(log, logging.INFO, "snapshot.written", index=view.index, ms=int(self.now() - began))

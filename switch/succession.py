@@ -95,11 +95,7 @@ class Succession:
         """The newest incarnation of the other node, if it is joining or live."""
         id_ = self.engine.state.nodes.get(self._other)
         peer = self.engine.state.incarnations[id_] if id_ else None
-        return peer if peer is not None and not self._over(peer.id) else None
-
-    def _over(self, id_: str) -> bool:
-        item = self.engine.state.incarnations.get(id_)
-        return item is None or item.status not in (Status.JOINING, Status.LIVE)
+        return peer if peer is not None and not self.engine.state.over(peer.id) else None
 
     def joined(self) -> None:
         """Our join entry is applied: introduce ourselves to the peer that was here before us."""
@@ -122,7 +118,7 @@ class Succession:
         else:
             self._watch.follow(peer)
         for former in list(self.engine.state.incarnations.values()):
-            if self._over(former.id) or former.id in self._succeeding:
+            if self.engine.state.over(former.id) or former.id in self._succeeding:
                 continue
             if former.node == self._other:
                 if peer is not None and former.id != peer.id:
@@ -139,7 +135,7 @@ class Succession:
 
     def suspect(self, id_: str, reason: str, grace_s: float = 0.0) -> None:
         """Any hint that the peer is gone leads here."""
-        if self._over(id_) or id_ in self._succeeding or self._closed or not self.engine.incarnation:
+        if self.engine.state.over(id_) or id_ in self._succeeding or self._closed or not self.engine.incarnation:
             return
         event(log, logging.WARNING, "peer.suspect", incarnation=id_, reason=reason)
         self._spawn(id_, self._succeed(self.engine.state.incarnations[id_], grace_s))
@@ -155,7 +151,7 @@ class Succession:
         reach("heir.before")
         taken = await self._mirror.take_fence_of(dead.node, dead.number, lambda: encode_entry([self._heir(dead)]))
         reach("heir.after")
-        if not taken and not self._over(dead.id):
+        if not taken and not self.engine.state.over(dead.id):
             # its next incarnation has taken its fence: nothing of it can be appended any more, the entry is enough
             self._host.submit(self._heir(dead), ("heir", dead.id))
 
@@ -164,16 +160,19 @@ class Succession:
 
         A live peer holds its sockets and is the better heir; we are, when none comes forward.
         """
-        await self._wait_while(lambda: not self._over(former.id) and self._peer_is_heir())
+        await self._wait_while(lambda: not self.engine.state.over(former.id) and self._peer_is_heir())
         await self._gather(former.id)
-        if not self._over(former.id):
+        if not self.engine.state.over(former.id):
             self._host.submit(Heir(former.id, self._held(former.id), self._poison.former), ("heir", former.id))
 
     async def _gather(self, dead: str) -> None:
         """What we, who have just started, do not hold of its sessions may be in the fd store of a node about to come back."""
         await self._wait_while(
-            lambda: not self._over(dead) and not self.synced and self._me().status is Status.JOINING and self._lacking(dead)
+            lambda: not self.engine.state.over(dead) and not self.synced and self._joining() and self._lacking(dead)
         )
+
+    def _joining(self) -> bool:
+        return self._me().status is Status.JOINING
 
     def _me(self) -> Incarnation:
         return self.engine.state.incarnations[self.engine.incarnation]
@@ -269,7 +268,7 @@ class Succession:
             if connection is not None and connection.sock is sock:
                 self.store.keep(open_.session, sock.fileno())
             self._unsure.discard(open_.session)
-        if any(self._over(each.session.partition(".")[0]) for each in opens):
+        if any(self.engine.state.over(each.session.partition(".")[0]) for each in opens):
             self._settle()
 
     def restore(self, open_: Open, sock: socket.socket) -> None:

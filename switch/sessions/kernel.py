@@ -39,13 +39,18 @@ def cookie(sock: socket.socket) -> int:
     return int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8), "little")
 
 
+def address(name: tuple[str, int]) -> str:
+    """A socket's name as host:port."""
+    return f"{name[0]}:{name[1]}"
+
+
 def remote(sock: socket.socket) -> str:
     """The peer's address; "" when there is none (any more)."""
     try:
         host, port = sock.getpeername()[:2]
     except OSError:
         return ""
-    return f"{host}:{port}"
+    return address((host, port))
 
 
 def _queue(fd: int, request: int) -> int:

@@ -65,7 +65,7 @@ class Links:
             return
         sock.setblocking(False)
         self.listening[name] = sock
-        event(log, logging.INFO, "link.listening", link=link, address=_text(sock.getsockname()))
+        event(log, logging.INFO, "link.listening", link=link, address=kernel.address(sock.getsockname()))
         if not self._paused:
             self._loop.add_reader(sock.fileno(), self._accept, link, sock)
 
@@ -105,7 +105,7 @@ class Links:
                 return
             reach("accept.after")
             kernel.configure(accepted, link.tcp, link.frame_max_bytes)
-            self._sessions.open(name, accepted, -1, _text(address), self._owner())
+            self._sessions.open(name, accepted, -1, kernel.address(address), self._owner())
 
     def _owner(self) -> str:
         """Who is to have a new session: the nodes in turn; "" is this one."""
@@ -149,7 +149,3 @@ class Links:
         for sock in self.listening.values():
             sock.close()
         self.listening.clear()
-
-
-def _text(name: tuple[str, int]) -> str:
-    return f"{name[0]}:{name[1]}"

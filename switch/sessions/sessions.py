@@ -76,7 +76,7 @@ class Sessions:
         """
         self._next += 1
         id_ = f"{self.engine.incarnation}.{self._next}"
-        local = "" if slot >= 0 else _address(sock.getsockname())
+        local = "" if slot >= 0 else kernel.address(sock.getsockname())
         connection = Connection(Open(id_, link, slot, self._cookie(sock), remote, local, owner), sock)
         self.connections[id_] = connection
         self._keeper.keep(connection, lambda: self._submit(connection.open, ("open", id_)))
@@ -210,7 +210,7 @@ class Sessions:
         if code:
             self._fail(connection, f"connect: {_cause(OSError(code, ''))}")
             return
-        local = _address(connection.sock.getsockname())
+        local = kernel.address(connection.sock.getsockname())
         self._submit(Connected(connection.session, local), ("connected", connection.session))
 
     # --- what became of offers
@@ -388,10 +388,6 @@ class Sessions:
                 self._loop.add_writer(connection.fd, self._writable, connection)
             else:
                 self._loop.remove_writer(connection.fd)
-
-
-def _address(name: tuple[str, int]) -> str:
-    return f"{name[0]}:{name[1]}"
 
 
 def _cause(error: OSError) -> str:
