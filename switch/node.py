@@ -171,9 +171,10 @@ class Node:
 
     async def _networks(self, stopped: asyncio.Task[Any]) -> None:
         """Who connects at once shall not be declined because our own connections were still signing on."""
-        patience, state = self.now() + NETWORKS_S * 1000, self.engine.state
+        patience = self.now() + NETWORKS_S * 1000
         outbound = [name for name, wire in self.engine.wires.items() if wire.link.outbound]
         while self.now() < patience and not stopped.done() and not self.mirror.failed.done():
+            state = self.engine.state  # a snapshot that is loaded meanwhile replaces it
             if all(any(state.sessions[id_].ready for id_ in state.links.get(name, ())) for name in outbound):
                 return
             await asyncio.sleep(POLL_MS / 20_000)
