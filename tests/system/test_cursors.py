@@ -13,6 +13,7 @@ import signal
 import socket
 import struct
 import time
+import traceback
 
 from switch.sessions import kernel
 
@@ -21,7 +22,8 @@ SOCKETS = 24  # of one process: half of them accepted, half connecting
 MORE_BYTES = 50_000  # written after the kill
 STREAM = random.Random(7).randbytes(1 << 24)
 SHIFT = 104_729
-NOTE = struct.Struct("=QQQQ")  # consumed, about to consume, written, about to write
+CONSUMED, CONSUMING, WRITTEN, WRITING = range(4)  # a socket's notes: eight bytes each, since a kill must not tear one
+NOTES = 4
 LINGER_ZERO = struct.pack("ii", 1, 0)  # close() resets
 WAIT_S = 20.0
 
@@ -39,7 +41,7 @@ def stream(number: int, outward: bool, start: int, size: int) -> bytes:
 class Worker:
     """Works on its sockets until it is killed. Place of a socket in `notes`: its number."""
 
-    def __init__(self, listener: socket.socket, far: tuple[str, int], channel: socket.socket, notes: mmap.mmap) -> None:
+    def __init__(self, listener: socket.socket, far: tuple[str, int], channel: socket.socket, notes: memoryview) -> None:
         self._listener, self._far, self._channel, self._notes = listener, far, channel, notes
 
     def run(self, dice: random.Random) -> None:
@@ -61,8 +63,7 @@ class Worker:
 
     def _act(self, number: int, sock: socket.socket, dice: random.Random) -> None:
         size = dice.choice((1, 7, 100, 1_000, 20_000, 100_000))
-        place = number * NOTE.size
-        consumed, _, written, _ = NOTE.unpack_from(self._notes, place)
+        notes = self._notes[number * NOTES : (number + 1) * NOTES]
         with contextlib.suppress(BlockingIOError, ConnectionError):
             match dice.randrange(4):
                 case 0:
@@ -70,13 +71,13 @@ class Worker:
                 case 1:
                     kernel.low_water(sock, min(size, 2_000))
                 case 2:
-                    NOTE.pack_into(self._notes, place, consumed, size, written, 0)
-                    consumed += len(sock.recv(size))
+                    notes[CONSUMING] = size
+                    notes[CONSUMED] += len(sock.recv(size))
                 case _:
-                    data = stream(number, True, written, size)
-                    NOTE.pack_into(self._notes, place, consumed, 0, written, size)
-                    written += sock.send(data)
-        NOTE.pack_into(self._notes, place, consumed, 0, written, 0)
+                    data = stream(number, True, notes[WRITTEN], size)
+                    notes[WRITING] = size
+                    notes[WRITTEN] += sock.send(data)
+        notes[CONSUMING] = notes[WRITING] = 0
 
 
 # --- the remote ends
@@ -120,9 +121,10 @@ class Round:
 
     def __init__(self, dice: random.Random) -> None:
         self._dice = dice
-        self._notes = mmap.mmap(-1, SOCKETS * NOTE.size)
+        self._notes = memoryview(mmap.mmap(-1, SOCKETS * NOTES * 8)).cast("Q")
         self._held: dict[int, socket.socket] = {}  # duplicates, by number
-        self._remotes: dict[tuple[str, int], Remote] = {}  # by the address that the killed process sees
+        # by whether the killed process connected, and the client's address: the kernel gives a port to one of each
+        self._remotes: dict[tuple[bool, tuple[str, int]], Remote] = {}
         self.kills = self.cut = self.broken = 0
 
     def run(self) -> None:
@@ -143,6 +145,8 @@ class Round:
                     try:
                         mine.close()  # its end must tell the worker when this process is gone
                         Worker(listener, far.getsockname(), its, self._notes).run(random.Random(seed))
+                    except BaseException:
+                        traceback.print_exc()  # pytest shows it with the test that fails for it
                     finally:
                         os._exit(1)
             try:
@@ -162,7 +166,7 @@ class Round:
         far.setblocking(False)
         for _ in range(SOCKETS // 2):
             sock = socket.create_connection(listener.getsockname())
-            self._remotes[sock.getsockname()] = Remote(sock)
+            self._remotes[False, sock.getsockname()] = Remote(sock)
         while time.monotonic() < deadline:
             self._take_in(mine, far)
             for _ in range(20):
@@ -178,9 +182,9 @@ class Round:
         with contextlib.suppress(BlockingIOError):
             while True:
                 sock, address = far.accept()
-                self._remotes[address] = Remote(sock)
+                self._remotes[True, address] = Remote(sock)
         for number, sock in self._held.items():
-            remote = self._remotes.get(self._address(number, sock))
+            remote = self._remotes.get((number % 2 == 1, self._address(number, sock)))
             if remote is not None:
                 remote.number = number
 
@@ -198,7 +202,7 @@ class Round:
 
     def _judge(self, number: int, sock: socket.socket) -> None:
         counters = kernel.counters(sock, connecting=number % 2 == 1)
-        consumed, consuming, written, writing = NOTE.unpack_from(self._notes, number * NOTE.size)
+        consumed, consuming, written, writing = self._notes[number * NOTES : (number + 1) * NOTES]
         self.kills += 1
         self.cut += bool(consuming or writing)
         remote = next((each for each in self._remotes.values() if each.number == number), None)
