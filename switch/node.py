@@ -11,7 +11,7 @@ from switch.config import Config, load
 from switch.core import snapshot
 from switch.core.engine import Engine
 from switch.core.fold import Applied
-from switch.core.proposals import Configure, Join, Leave, Live, Open, Proposal, Snapshot, encode, encode_entry
+from switch.core.proposals import Configure, Join, Leave, Leaving, Live, Open, Proposal, Snapshot, encode, encode_entry
 from switch.core.records import Incarnation, Status
 from switch.core.tend import Subject
 from switch.mirror.entry import Entry
@@ -188,19 +188,22 @@ class Node:
 
     async def _leave(self) -> None:
         """Hand the sessions to the peer, or end them in order where there is none; say so, and go."""
-        event(log, logging.INFO, "node.leaving", incarnation=self.engine.incarnation)
         self._leaving = True
         self.links.close()
         reach("leave.before")
         deadline = self.now() + LEAVE_S * 1000
+        await self._become(Leaving(), Status.LEAVING, deadline)
         while self._acting() and self.now() < deadline and not self.mirror.failed.done():
             if not self.succession.drain():
                 self.sessions.end_all("node leaves")
             await asyncio.sleep(POLL_MS / 5000)
-        self.submit(Leave(), ("leave", 0))
-        while self.me.status is Status.LIVE and self.now() < deadline and not self.mirror.failed.done():
-            await asyncio.sleep(POLL_MS / 5000)
+        await self._become(Leave(), Status.LEFT, deadline)
         await self.mirror.leave()
+
+    async def _become(self, proposal: Leaving | Leave, status: Status, deadline: float) -> None:
+        self.submit(proposal, ("leave", status))
+        while self.me.status is not status and self.now() < deadline and not self.mirror.failed.done():
+            await asyncio.sleep(POLL_MS / 5000)
 
     def _acting(self) -> bool:
         state, me = self.engine.state, self.engine.incarnation
@@ -292,8 +295,10 @@ class Node:
                 self.submit(Configure(self.config.rules.encode()), (kind, key))
             elif kind == "heir":
                 self.succession.changed()
+            elif kind == "live":
+                self.submit(Live(), (kind, key))
             else:
-                self.submit(Live() if kind == "live" else Leave(), (kind, key))
+                self.submit(Leave() if key == Status.LEFT else Leaving(), (kind, key))
 
     def _say(self, applied: Applied, *, mine: bool) -> None:
         """Each event once: by the node that appended the entry, loud ones about the pair by both."""
@@ -348,7 +353,7 @@ class Node:
         self._tend_soon = False
         if self.mirror.held or not self.engine.incarnation or self.now() < self._tend_after:
             return
-        if self.me.status is not Status.LIVE:
+        if self.me.status not in (Status.LIVE, Status.LEAVING):
             return
         for subject, proposal in self.engine.tend(self.now(), time.time()):
             self.submit(proposal, subject)

@@ -83,11 +83,14 @@ class Watch:
         self._watched = ""
 
 
-async def kill(incarnation: Incarnation, grace_s: float = 0.0) -> None:
-    """Make sure the incarnation's process has ended: SIGKILL by pidfd when it does not end by itself, exit awaited."""
+async def kill(incarnation: Incarnation, grace_s: float = 0.0, spare: Callable[[], bool] = lambda: False) -> bool:
+    """Make sure the incarnation's process has ended: SIGKILL by pidfd when it does not end by itself, exit awaited.
+
+    After the grace `spare` has the last word. False: the process was spared and may still run.
+    """
     pidfd = open_process(incarnation)
     if pidfd is None:
-        return
+        return True
     loop = asyncio.get_running_loop()
     exited = asyncio.Event()
     try:
@@ -95,9 +98,12 @@ async def kill(incarnation: Incarnation, grace_s: float = 0.0) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(exited.wait(), grace_s)
         if not exited.is_set():
+            if spare():
+                return False
             event(log, logging.WARNING, "process.killed", incarnation=incarnation.id, pid=incarnation.pid)
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             await exited.wait()
+        return True
     finally:
         loop.remove_reader(pidfd)
         os.close(pidfd)

@@ -142,7 +142,8 @@ class Succession:
 
     async def _succeed(self, dead: Incarnation, grace_s: float) -> None:
         noticed, at = self._host.epoch_ms(), self._host.now()
-        await kill(dead, grace_s)
+        if not await kill(dead, grace_s, spare=lambda: self.engine.state.over(dead.id)):
+            return  # it has left in order, and owns nothing; its process takes its time to end
         self._noticed[dead.id] = (noticed, at, self._host.now() - at)
         if self.handover.peer == dead.id:
             self.handover.drain()  # descriptors in flight survive their sender
@@ -183,7 +184,7 @@ class Succession:
 
     def _peer_is_heir(self) -> bool:
         peer = self.peer()
-        return peer is not None and peer.status is Status.LIVE and _runs(peer)
+        return peer is not None and peer.status is not Status.JOINING and _runs(peer)
 
     async def _wait_while(self, condition: Callable[[], bool]) -> None:
         deadline = self._host.now() + BRING_S * 1000
@@ -336,7 +337,7 @@ class Succession:
         """Whether its entries have stopped while ours go on: it is cut off from etcd, or lame, and its sessions wait."""
         seen, before = (peer.id, peer.applied), self._applied
         self._applied = seen
-        moves = seen != before or self._mirror.held or peer.status is not Status.LIVE
+        moves = seen != before or self._mirror.held or peer.status is Status.JOINING
         self._still_ticks = 0 if moves else self._still_ticks + 1  # ticks, not time: a pause of ours is one tick
         return self._still_ticks * TICK_MS > self._still_ms
 

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from switch.core.apply_payments import close_segment
 from switch.core.apply_sessions import ended
 from switch.core.fold import Fold, rule
-from switch.core.proposals import Configure, Heir, Join, Leave, Live, Move, Snapshot, Tick
+from switch.core.proposals import Configure, Heir, Join, Leave, Leaving, Live, Move, Snapshot, Tick
 from switch.core.records import Incarnation, Status
 from switch.core.rules import Rules, RulesError, check
 
@@ -41,7 +41,7 @@ def _prune(fold: Fold) -> None:
         used |= reached
         reached = {state.incarnations[id_].heir for id_ in reached if id_ in state.incarnations} - used
     for id_ in sorted(set(state.incarnations) - used):
-        if state.incarnations[id_].status in (Status.DEAD, Status.LEFT):
+        if state.over(id_):
             state.put_incarnation(id_, None)
 
 
@@ -51,7 +51,12 @@ def _mine(fold: Fold) -> Incarnation:
 
 @rule(Live)
 def live(fold: Fold, p: Live) -> bool:
-    return _become(fold, Status.LIVE, "node.live")
+    return _mine(fold).status is Status.JOINING and _become(fold, Status.LIVE, "node.live")
+
+
+@rule(Leaving)
+def leaving(fold: Fold, p: Leaving) -> bool:
+    return not fold.state.over(fold.by) and _become(fold, Status.LEAVING, "node.leaving")
 
 
 @rule(Leave)

@@ -229,6 +229,10 @@ class Live(Proposal, frozen=True, tag="live"):
     """The joined incarnation has caught up."""
 
 
+class Leaving(Proposal, frozen=True, tag="leaving"):
+    """The incarnation is about to leave: nobody gives it sessions any more, and it can give its own away."""
+
+
 class Leave(Proposal, frozen=True, tag="leave"):
     """The incarnation ends in order; its sessions have ended."""
 
@@ -272,7 +276,7 @@ AnyProposal = Union[  # noqa: UP007 - msgspec wants one flat union
     Request, Attach, Reply, Refuse, Answer, AdviceAnswer, NetworkRequest, NetworkAnswer, Absorb, Piece,
     Open, Connected, End, Acked,
     Timeout, Expire, Undo, NetworkSend, AdviceSend, Forget,
-    Join, Live, Leave, Heir, Move, Tick, Configure, Snapshot,
+    Join, Live, Leaving, Leave, Heir, Move, Tick, Configure, Snapshot,
 ]  # fmt: skip
 
 _decoder = msgspec.msgpack.Decoder(tuple[int, list[AnyProposal]])

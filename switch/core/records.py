@@ -25,6 +25,7 @@ class Status(enum.IntEnum):
     LIVE = 2
     LEFT = 3  # ended in order, its sessions ended before
     DEAD = 4  # fenced, its process seen to end
+    LEAVING = 5  # acts for what it has, and is given nothing more
 
 
 class Incarnation(Record, frozen=True):

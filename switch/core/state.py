@@ -16,6 +16,7 @@ from switch.core.rules import Link
 _encode = msgspec.msgpack.Encoder().encode
 _MASK = (1 << 64) - 1
 _LARGE = 1024  # bytes
+_OVER = (Status.LEFT, Status.DEAD)
 
 
 def outcome_key(link: str, duplicate_key: bytes) -> bytes:
@@ -169,22 +170,23 @@ class State:
     # --- reading
 
     def lead(self) -> str:
-        """The incarnation that does what belongs to no other: the first live one. "" when there is none."""
-        for node in sorted(self.nodes):
-            if self.incarnations[self.nodes[node]].status is Status.LIVE:
-                return self.nodes[node]
+        """The incarnation that does what belongs to no other: the first live one, else one that is leaving, else ""."""
+        for status in (Status.LIVE, Status.LEAVING):
+            for node in sorted(self.nodes):
+                if self.incarnations[self.nodes[node]].status is status:
+                    return self.nodes[node]
         return ""
 
     def over(self, incarnation: str) -> bool:
         """Whether the incarnation can append nothing any more: every entry of its own is applied."""
         item = self.incarnations.get(incarnation)
-        return item is None or item.status not in (Status.JOINING, Status.LIVE)
+        return item is None or item.status in _OVER
 
     def acting(self, incarnation: str) -> str:
         """Who acts for an incarnation: itself, its heir, or, when it left or is unknown, the lead."""
         seen = self.incarnations.get(incarnation)
         while seen is not None:
-            if seen.status in (Status.JOINING, Status.LIVE):
+            if seen.status not in _OVER:
                 return seen.id
             if not seen.heir:
                 break

@@ -5,7 +5,19 @@ import pytest
 from engines import HEARTBEAT_MS, Pair, answer_to, card, rules
 
 from switch.core.fold import ApplyError
-from switch.core.proposals import Configure, EntryError, Heir, Join, Leave, Live, Snapshot, Tick, encode_entry
+from switch.core.proposals import (
+    Configure,
+    EntryError,
+    Heir,
+    Join,
+    Leave,
+    Leaving,
+    Live,
+    Move,
+    Snapshot,
+    Tick,
+    encode_entry,
+)
 from switch.core.records import Role, Status
 from switch.core.rules import Limits, Rules
 
@@ -60,6 +72,16 @@ def test_who_leaves_ends_its_sessions_and_the_lead_has_its_transactions(pair):
     pair.receive(net, answer_to(pair.forwarded(net)))
     pair.tend("b")
     assert not pair.state.transactions
+
+
+def test_who_is_leaving_acts_for_what_it_has_and_is_given_nothing_more(pair):
+    mine, other = pair.accept(node="b"), pair.accept(node="a")
+    assert pair.append("b", Leaving()) == [True]
+    assert pair.append("a", Move((other,), "b1")) == [False]  # a peer that balances does not know yet
+    assert pair.node_of(mine) == "b" and pair.node_of(other) == "a" and pair.state.live() == ["a1"]
+    assert pair.append("b", Move((mine,), "a1"), Leave()) == [True, True]
+    assert pair.node_of(mine) == pair.node_of(other) == "a"
+    assert pair.append("b", Live(), Leaving()) == [False, False]  # a life is not lived twice
 
 
 def test_without_a_live_node_there_is_no_lead_and_nothing_is_due():
