@@ -1,0 +1,201 @@
+"""One run: both nodes' real code, simulated etcd and sockets, terminals and an issuer, and what the seed does to them."""
+
+import contextlib
+import gc
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import checks
+import faults
+import msgspec
+from etcd_twin import Cluster, install
+from interpose import PathTwin, installed
+from outside import Issuer, Terminal
+from sockets import FcntlModule, Network, SocketModule
+from units import Unit
+from world import Killed, Violation, World
+
+from messages.iso8583.options import Iso8583Options
+from switch.config import Config, Pair
+from switch.core.rules import Limits, Link, Route
+from switch.mirror.sealing import create_key_file
+from switch.mirror.settings import EtcdSettings
+
+SETTLE_S = 40.0  # of virtual time, after the last fault: by then everything is decided and delivered
+BEGIN_S = 1.2  # when the first fault may come
+FAULTS_S = 2.5  # and for how long they come
+PORTS = {"a": 7001, "b": 7002}
+ISSUER = ("127.0.0.1", 9001)
+CARDS = Iso8583Options()
+
+
+class Result(msgspec.Struct):
+    """What a seed has shown."""
+
+    seed: int
+    violation: str = ""  # "" when everything held
+    plan: list[str] = []
+    lines: list[str] = []
+    virtual_s: float = 0.0
+    real_s: float = 0.0
+    requests: int = 0
+    entries: int = 0
+    kills: int = 0
+
+
+@cache
+def _key_file() -> str:
+    path = Path(tempfile.mkdtemp(prefix="simulation-")) / "keys"
+    create_key_file(path)
+    return str(path)
+
+
+def configuration(members: int = 1) -> Config:
+    """The pair's configuration, with timers that make a run short."""
+    listen = {node: f"127.0.0.1:{port}" for node, port in PORTS.items()}
+    return Config(
+        pair=Pair(name="sim", run_directory="/run/sim", key_file=_key_file()),
+        etcd=EtcdSettings(endpoints=tuple(f"http://etcd{number}:2379" for number in range(members))),
+        limits=Limits(snapshot_entries=40, segment_outcomes=10),
+        link=[
+            Link(name="pos", listen=listen, framing="2-byte-be", frame_max_bytes=2000, iso8583=CARDS,
+                 half_close_ms=2_000),
+            Link(name="net", connect=["127.0.0.1:9001"], framing="2-byte-be", frame_max_bytes=2000, iso8583=CARDS,
+                 timeout_ms=1_000, advice_retry_ms=500, network_timeout_ms=1_000, echo_interval_ms=2_000,
+                 reconnect_max_ms=400),
+        ],
+        route=[Route(name="cards", source=["pos"], targets=["net"])],
+    )  # fmt: skip
+
+
+class Simulation:
+    """The world of one seed. `plan` replaces the faults that the seed would choose."""
+
+    def __init__(self, seed: int, *, tracing: bool = False, plan: "faults.Plan | None" = None) -> None:
+        world = self.world = World(seed)
+        world.tracing = tracing
+        self.plan = plan or faults.draw(world.dice)
+        self.network = Network(world)
+        self.cluster = Cluster(world, members=self.plan.members)
+        self.checks = checks.Checks(self)
+        self.kills = 0
+        self.issuer = Issuer(world, self.network, ISSUER)
+        config = configuration(self.plan.members)
+        path = type("WorldPath", (PathTwin,), {"world": world})("/etc/switch.toml")
+        self.units = {
+            name: Unit(world, self.network, name, config, path, store=self.plan.store) for name in "ab"
+        }
+        addresses = [("127.0.0.1", port) for port in PORTS.values()]
+        self.terminals = [
+            Terminal(world, self.network, number, addresses, self.plan.requests)
+            for number in range(1, self.plan.terminals + 1)
+        ]
+
+    def run(self) -> Result:
+        """To the end of everything, or to the first violation."""
+        world, began = self.world, time.perf_counter()
+        result = Result(world.seed, plan=self.plan.texts)
+        sockets = SocketModule(self.network)
+        try:
+            with (
+                install(self.cluster),
+                installed(world, sockets, FcntlModule(self.network), self.checks.told),
+            ):
+                self._run()
+        except Violation as violation:
+            result.violation = str(violation)
+            world.trace("VIOLATION", str(violation))
+        finally:
+            world.over = True
+        result.lines = world.lines
+        result.virtual_s = round(world.now, 3)
+        result.real_s = time.perf_counter() - began
+        result.requests = sum(len(terminal.requests) for terminal in self.terminals)
+        result.entries = self.checks.entries
+        result.kills = self.kills
+        return result
+
+    def _run(self) -> None:
+        world = self.world
+        for unit in self.units.values():
+            unit.start()
+        for terminal in self.terminals:
+            world.at(0.9, terminal.begin)
+        for when, fault in self.plan.faults:
+            world.at(BEGIN_S + when, lambda fault=fault: fault.strike(self))
+        if not world.run(lambda: self.duplex, 10.0):
+            raise Violation("the pair did not come up in 10 s")
+        world.run(lambda: False, BEGIN_S + FAULTS_S)
+        self.heal()
+        limit = world.now + SETTLE_S
+        if not world.run(self.settled, limit):
+            raise Violation(f"not settled {SETTLE_S:.0f} s after healing: {self.unsettled()}")
+        self.checks.at_the_end()
+
+    def heal(self) -> None:
+        """The last fault is over."""
+        self.world.trace("WORLD", "heals")
+        self.cluster.heal()
+        self.network.heal()
+        self.issuer.loss = self.issuer.late = self.issuer.twice = 0.0
+        for unit in self.units.values():
+            unit.wanted = True
+            process = unit.process
+            if process is not None:
+                process.slowness, process.doom = 1.0, 0
+                if process.stopped and process.alive:
+                    process.go_on()
+            if not unit.alive:
+                unit.start()
+        self.world.called = None
+
+    @property
+    def duplex(self) -> bool:
+        return all(unit.live for unit in self.units.values())
+
+    def settled(self) -> bool:
+        """Both nodes serve, every terminal is done, nothing is open in the switch."""
+        return not self.unsettled()
+
+    def unsettled(self) -> str:
+        """What is not settled yet, in words."""
+        for terminal in self.terminals:
+            if not terminal.done:
+                return f"{terminal.name} waits for rrn={terminal.rrn}"
+        for name, unit in self.units.items():
+            if not unit.live or unit.node is None:
+                return f"{name} is not live"
+            state = unit.node.engine.state
+            if state.transactions:
+                return f"{name} has open transactions {sorted(state.transactions)}"
+            if state.advices:
+                return f"{name} has advices {sorted(state.advices)}"
+        return ""
+
+    def kill(self, name: str, why: str) -> None:
+        process = self.units[name].process
+        if process is not None and process.alive:
+            self.kills += 1
+            self.world.trace(name, f"killed: {why}")
+            process.kill()
+
+
+def simulate(seed: int, *, tracing: bool = False, plan: "faults.Plan | None" = None) -> Result:
+    """Run one seed. A seed that failed is run again with a trace by the caller."""
+    collecting = gc.isenabled()
+    gc.disable()  # what a collection finalises must not depend on chance
+    try:
+        with contextlib.suppress(Killed):
+            return Simulation(seed, tracing=tracing, plan=plan).run()
+        raise AssertionError("a turn ended outside of its process")
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def nodes(simulation: Simulation) -> list[Any]:
+    """The living nodes."""
+    return [unit.node for unit in simulation.units.values() if unit.alive and unit.node is not None]
