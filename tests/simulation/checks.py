@@ -23,7 +23,7 @@ class Checks:
         self._simulation = simulation
         self._world = simulation.world
         simulation.network.observe = self._touched
-        simulation.cluster.on_put = self._put
+        simulation.cluster.on_put.append(self._put)
 
     # --- as it happens
 
@@ -101,6 +101,6 @@ class Checks:
         return [unit for unit in self._simulation.units.values() if unit.node is not None]
 
     def _log(self) -> None:
-        kept = self._simulation.cluster.count(b"/switch/sim/log/", b"/switch/sim/log0")
+        kept = len(self._simulation.cluster.store.select(b"/switch/sim/log/", b"/switch/sim/log0"))
         if kept > LOG_MAX:
             raise Violation(f"{kept} entries are left in etcd's log: it is not truncated")

@@ -20,7 +20,7 @@ class Fault(msgspec.Struct):
 
 
 class Plan(msgspec.Struct):
-    """The whole of a seed: how much traffic, and what goes wrong when (seconds after the first may come)."""
+    """The whole of a seed: how much traffic, and what goes wrong when (from 0 to 1: in the time there is for faults)."""
 
     terminals: int = 4
     requests: int = 4
@@ -176,15 +176,25 @@ def _etcd(text: str, act: Callable[[Any, random.Random], None]) -> Maker:
     return make
 
 
+def _for(etcd: Any, dice: random.Random, begin: Callable[[float], None], chance: float) -> None:
+    begin(chance)
+    etcd.world.at(_duration(dice, 0.5), lambda: begin(0.0))
+
+
 ETCD = [
-    _etcd("requests are lost", lambda etcd, dice: etcd.lose_requests(0.3, _duration(dice, 0.5))),
-    _etcd("answers are lost", lambda etcd, dice: etcd.lose_replies(0.3, _duration(dice, 0.5))),
-    _etcd("requests are late", lambda etcd, dice: etcd.delay_requests(0.3, _duration(dice, 0.5))),
+    _etcd("requests are lost", lambda etcd, dice: _for(etcd, dice, etcd.lose_requests, 0.3)),
+    _etcd("answers are lost", lambda etcd, dice: _for(etcd, dice, etcd.lose_replies, 0.3)),
+    _etcd("requests are late", lambda etcd, dice: _for(etcd, dice, lambda chance: etcd.delay_requests(chance, 1.5), 0.3)),
+    _etcd("answers come in pieces", lambda etcd, dice: etcd.fragment(0.3)),
+    _etcd("is compacted", lambda etcd, dice: etcd.compact()),
+    _etcd("a member stops", lambda etcd, dice: etcd.stop_member(dice.randrange(len(etcd.members)), _duration(dice, 0.8))),
+    _etcd("a member ends", lambda etcd, dice: etcd.restart_member(dice.randrange(len(etcd.members)), _duration(dice, 0.8))),
+    _etcd("a node is cut off", lambda etcd, dice: etcd.cut(_node(dice), _duration(dice, 1.5))),
     _etcd("down", lambda etcd, dice: etcd.down(_duration(dice, 0.8))),
     _etcd("elects a leader", lambda etcd, dice: etcd.leader_change(_duration(dice, 0.5))),
     _etcd("has no quorum", lambda etcd, dice: etcd.quorum_loss(_duration(dice, 0.8))),
     _etcd("slow", lambda etcd, dice: etcd.slow(dice.choice((5, 30)), _duration(dice, 0.8))),
-    _etcd("watches lag", lambda etcd, dice: etcd.watch_lag(_duration(dice, 0.1), _duration(dice, 0.8))),
+    _etcd("watches lag", lambda etcd, dice: etcd.watch_lag(_duration(dice, 0.8))),
     _etcd("a watch loses an event", lambda etcd, dice: etcd.lose_event()),
     _etcd("leases expire", lambda etcd, dice: etcd.expire_leases()),
 ]
@@ -254,9 +264,9 @@ def draw(dice: random.Random) -> Plan:
     makers = [maker for weight, maker in KINDS for _ in range(weight)]
     found = []
     for _ in range(dice.choice((1, 1, 2, 2, 3, 4))):
-        found.append((dice.random() * 2.0, dice.choice(makers)(dice)))
+        found.append((dice.random(), dice.choice(makers)(dice)))
     found.sort(key=lambda each: each[0])
     return Plan(
-        terminals=dice.randrange(1, 5), requests=dice.randrange(2, 5), members=dice.choice((1, 1, 3)),
+        terminals=dice.randrange(1, 7), requests=dice.randrange(3, 8), members=dice.choice((1, 1, 3)),
         store=dice.random() < 0.4, faults=found,
     )  # fmt: skip

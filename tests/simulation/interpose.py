@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 from world import EPOCH_S, MONOTONIC_S, File, Process, World
@@ -147,6 +148,7 @@ class PathTwin:
     """As much of pathlib.Path as a node uses: names, and what proc(5) says of processes."""
 
     world: World
+    network: Any
 
     def __init__(self, name: object) -> None:
         self._name = str(name)
@@ -168,7 +170,8 @@ class PathTwin:
 
     def chmod(self, mode: int) -> None: ...
 
-    def unlink(self, missing_ok: bool = False) -> None: ...
+    def unlink(self, missing_ok: bool = False) -> None:
+        self.network.unlink(self._name)
 
     def read_text(self) -> str:
         if self._name == "/proc/sys/kernel/random/boot_id":
@@ -245,15 +248,26 @@ class _Handler(logging.Handler):
         self._told(self._world.process, record.levelno, name, {"": text})
 
 
+@cache
 def _modules() -> list[Any]:
     for found in pkgutil.walk_packages(switch.__path__, "switch."):
         if found.name not in MODULES:
             importlib.import_module(found.name)
-    return [module for name, module in sorted(sys.modules.items()) if name.startswith("switch.") and name not in MODULES]
+    chosen = [name for name in sorted(sys.modules) if name.startswith("switch.") and name not in MODULES]
+    return [sys.modules[name] for name in chosen if sys.modules[name] not in (logs, points)]
+
+
+@cache
+def _places() -> list[tuple[Any, str, int]]:
+    """Where the product's modules name what there is a twin of: module, name, identity of what it names."""
+    real = {id(each) for each in (socket, os, time, signal, mmap, fcntl, random, logs.event, points.reach)}
+    return [
+        (module, name, id(value)) for module in _modules() for name, value in vars(module).items() if id(value) in real
+    ]
 
 
 @contextlib.contextmanager
-def installed(world: World, sockets: Any, fcntl_twin: Any, told: Told) -> Iterator[None]:
+def installed(world: World, network: Any, sockets: Any, fcntl_twin: Any, told: Told) -> Iterator[None]:
     """Put the twins in place. `told` gets every log event: process, level, name, fields."""
 
     def event(log: logging.Logger, level: int, name: str, **fields: Any) -> None:
@@ -262,7 +276,7 @@ def installed(world: World, sockets: Any, fcntl_twin: Any, told: Told) -> Iterat
     def reach(name: str) -> None:
         world.system_call(name)
 
-    path = type("WorldPath", (PathTwin,), {"world": world})
+    path = type("WorldPath", (PathTwin,), {"world": world, "network": network})
     twins = {
         id(socket): sockets, id(os): Os(world), id(time): Time(world), id(signal): Signal(world), id(mmap): Mmap(world),
         id(fcntl): fcntl_twin, id(random): world.dice, id(logs.event): event, id(points.reach): reach,
@@ -273,12 +287,8 @@ def installed(world: World, sockets: Any, fcntl_twin: Any, told: Told) -> Iterat
         undo.append((module, name, getattr(module, name)))
         setattr(module, name, value)
 
-    for module in _modules():
-        if module in (logs, points):
-            continue
-        for name, value in list(vars(module).items()):
-            if id(value) in twins:
-                put(module, name, twins[id(value)])
+    for module, name, real in _places():
+        put(module, name, twins[real])
     for name in ("switch.node", "switch.peer", "switch.mirror.lease"):
         put(sys.modules[name], "Path", path)
     put(switch.node, "Metrics", NoMetrics)

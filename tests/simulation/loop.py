@@ -1,13 +1,14 @@
 """The event loop of a process in the world: asyncio above, virtual time and twins of files below."""
 
 import asyncio
+import contextlib
 import contextvars
 import heapq
 from asyncio import events
 from collections.abc import Callable
 from typing import Any
 
-from world import MONOTONIC_S, Process
+from world import MONOTONIC_S, Killed, Process
 
 TURN_S = 0.000_05  # of CPU for one turn, times what the callbacks are
 
@@ -29,6 +30,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self._turn: Any = None  # the next turn, when it is planned
         self._turn_at = 0.0
         self._busy_until = 0.0
+        self._tasks: dict[asyncio.Task[Any], None] = {}
         process.loop = self
 
     # --- turns
@@ -128,7 +130,21 @@ class SimLoop(asyncio.AbstractEventLoop):
         return asyncio.Future(loop=self)
 
     def create_task(self, coro: Any, *, name: str | None = None, context: Any = None) -> "asyncio.Task[Any]":
-        return asyncio.Task(coro, loop=self, name=name, context=context)
+        task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, name=name, context=context)
+        self._tasks[task] = None
+        task.add_done_callback(self._task_done)
+        return task
+
+    def _task_done(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.pop(task, None)
+
+    def dispose(self) -> None:
+        """At the end of the world: let no coroutine wait for the garbage collector, which would run its last lines then."""
+        for task in list(self._tasks):
+            coroutine: Any = task.get_coro()
+            with contextlib.suppress(Killed, RuntimeError):  # it meets dead system calls, or awaits once more
+                coroutine.close()
+        self._tasks.clear()
 
     def call_soon(
         self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None

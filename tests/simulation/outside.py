@@ -94,6 +94,7 @@ class Terminal:
         self._world, self._network, self._addresses = world, network, addresses
         self._left = requests
         self._wire: Any = None
+        self._connected = False
         self._connected_at = 0.0
         self._frames = Frames(self.name)
         self._request: Request | None = None
@@ -102,7 +103,7 @@ class Terminal:
         self._timer: Any = None
 
     def begin(self) -> None:
-        self._world.at(self._world.latency(0.1), self._connect)
+        self._world.at(self._world.latency(0.02), self._connect)
 
     @property
     def done(self) -> bool:
@@ -124,27 +125,32 @@ class Terminal:
 
     def _connect(self) -> None:
         self._frames = Frames(self.name)
-        self._connected_at = self._world.now
+        self._connected = False
         self._wire = self._network.connect(self._world.dice.choice(self._addresses), self._changed)
+
+    def _up(self) -> None:
+        self._connected, self._connected_at = True, self._world.now
         if self._request is not None:
             self._again()
         elif self._timer is None:
-            self._timer = self._world.at(self._world.latency(0.05), self._next)
+            self._timer = self._world.at(self._world.latency(0.02), self._next)
 
     def _away(self) -> None:
-        self._wire = None
+        self._wire, self._connected = None, False
         self._world.at(0.05 + self._world.latency(0.1), self._connect)
 
     def _changed(self) -> None:
         wire = self._wire
         if wire is None:
             return
+        if wire.connected and not self._connected:
+            self._up()
         while data := wire.receive(4096):
             for body in self._frames.take(data):
                 self._heard(body)
         if self._wire is wire and (wire.broken or wire.finished):
             self._world.trace(self.name, "its connection is over")
-            if not wire.refused:
+            if self._connected:
                 self.lost_sessions.append((self._connected_at, self._world.now))
             if self._frames.rest and not wire.broken:
                 raise Violation(f"{self.name}: the stream ended in the middle of a frame")
@@ -155,7 +161,7 @@ class Terminal:
 
     def _next(self) -> None:
         self._timer = None
-        if not self._left or self._wire is None or self._request is not None:
+        if not self._left or not self._connected or self._request is not None:
             return
         self._left -= 1
         self._request = Request(self.name, len(self.requests) + 1, 100 * self._world.dice.randrange(1, 500))
@@ -168,7 +174,7 @@ class Terminal:
         assert request is not None
         self._sends += 1
         self._awaits = "0210" if mti < "0400" else "0410"
-        if self._wire is not None:
+        if self._connected:
             self._world.trace(self.name, f"sends {mti} rrn={request.rrn}")
             data = request.message(mti)
             if self._wire.send(data) != len(data):
@@ -179,7 +185,7 @@ class Terminal:
 
     def _silence(self) -> None:
         self._timer = None
-        if self._request is not None and self._wire is not None:
+        if self._request is not None and self._connected:
             self._again()
 
     def _again(self) -> None:
@@ -211,7 +217,7 @@ class Terminal:
         self._request = None
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._world.at(self._world.latency(0.15), self._next)
+        self._timer = self._world.at(self._world.latency(0.06), self._next)
 
 
 class Entry:

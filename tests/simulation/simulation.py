@@ -25,8 +25,8 @@ from switch.mirror.sealing import create_key_file
 from switch.mirror.settings import EtcdSettings
 
 SETTLE_S = 40.0  # of virtual time, after the last fault: by then everything is decided and delivered
-BEGIN_S = 1.2  # when the first fault may come
-FAULTS_S = 2.5  # and for how long they come
+BEGIN_S = 0.05  # after both nodes serve: the first fault may come
+FAULTS_S = 0.8  # and for how long they come
 PORTS = {"a": 7001, "b": 7002}
 ISSUER = ("127.0.0.1", 9001)
 CARDS = Iso8583Options()
@@ -57,8 +57,11 @@ def configuration(members: int = 1) -> Config:
     """The pair's configuration, with timers that make a run short."""
     listen = {node: f"127.0.0.1:{port}" for node, port in PORTS.items()}
     return Config(
-        pair=Pair(name="sim", run_directory="/run/sim", key_file=_key_file()),
-        etcd=EtcdSettings(endpoints=tuple(f"http://etcd{number}:2379" for number in range(members))),
+        pair=Pair(name="sim", run_directory="/run/sim", key_file=_key_file(), peer_silence_ms=300),
+        etcd=EtcdSettings(
+            endpoints=tuple(f"http://etcd{number}:2379" for number in range(members)), append_timeout_ms=150,
+            call_timeout_ms=300, settle_after_ms=300, hold_after_ms=300, watch_stall_ms=300, lease_ttl_s=2,
+        ),
         limits=Limits(snapshot_entries=40, segment_outcomes=10),
         link=[
             Link(name="pos", listen=listen, framing="2-byte-be", frame_max_bytes=2000, iso8583=CARDS,
@@ -84,7 +87,7 @@ class Simulation:
         self.kills = 0
         self.issuer = Issuer(world, self.network, ISSUER)
         config = configuration(self.plan.members)
-        path = type("WorldPath", (PathTwin,), {"world": world})("/etc/switch.toml")
+        path = PathTwin("/etc/switch.toml")
         self.units = {
             name: Unit(world, self.network, name, config, path, store=self.plan.store) for name in "ab"
         }
@@ -102,14 +105,15 @@ class Simulation:
         try:
             with (
                 install(self.cluster),
-                installed(world, sockets, FcntlModule(self.network), self.checks.told),
+                installed(world, self.network, sockets, FcntlModule(self.network), self.checks.told),
             ):
-                self._run()
+                try:
+                    self._run()
+                finally:
+                    world.end()
         except Violation as violation:
             result.violation = str(violation)
             world.trace("VIOLATION", str(violation))
-        finally:
-            world.over = True
         result.lines = world.lines
         result.virtual_s = round(world.now, 3)
         result.real_s = time.perf_counter() - began
@@ -122,13 +126,13 @@ class Simulation:
         world = self.world
         for unit in self.units.values():
             unit.start()
-        for terminal in self.terminals:
-            world.at(0.9, terminal.begin)
-        for when, fault in self.plan.faults:
-            world.at(BEGIN_S + when, lambda fault=fault: fault.strike(self))
         if not world.run(lambda: self.duplex, 10.0):
             raise Violation("the pair did not come up in 10 s")
-        world.run(lambda: False, BEGIN_S + FAULTS_S)
+        for terminal in self.terminals:
+            terminal.begin()
+        for when, fault in self.plan.faults:
+            world.at(BEGIN_S + when * FAULTS_S, lambda fault=fault: fault.strike(self))
+        world.run(lambda: False, world.now + BEGIN_S + FAULTS_S)
         self.heal()
         limit = world.now + SETTLE_S
         if not world.run(self.settled, limit):
@@ -136,7 +140,7 @@ class Simulation:
         self.checks.at_the_end()
 
     def heal(self) -> None:
-        """The last fault is over."""
+        """No further fault. A stopped node still goes on when its time has come, or is dead by then."""
         self.world.trace("WORLD", "heals")
         self.cluster.heal()
         self.network.heal()
@@ -146,8 +150,6 @@ class Simulation:
             process = unit.process
             if process is not None:
                 process.slowness, process.doom = 1.0, 0
-                if process.stopped and process.alive:
-                    process.go_on()
             if not unit.alive:
                 unit.start()
         self.world.called = None

@@ -205,6 +205,15 @@ class World:
             raise Killed
         return process
 
+    def end(self) -> None:
+        """The world is over: what processes leave behind runs no code any more."""
+        self.over = True
+        for process in self.processes:
+            process.alive = False
+        for process in self.processes:
+            if process.loop is not None:
+                self.within(process, process.loop.dispose)
+
     # --- what was seen
 
     def trace(self, who: str, text: str) -> None:
