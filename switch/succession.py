@@ -135,7 +135,8 @@ class Succession:
 
     def suspect(self, id_: str, reason: str, grace_s: float = 0.0) -> None:
         """Any hint that the peer is gone leads here."""
-        if self.engine.state.over(id_) or id_ in self._succeeding or self._closed or not self.engine.incarnation:
+        me = self.engine.incarnation
+        if self.engine.state.over(id_) or id_ in self._succeeding or self._closed or not me or self.engine.state.over(me):
             return
         event(log, logging.WARNING, "peer.suspect", incarnation=id_, reason=reason)
         self._spawn(id_, self._succeed(self.engine.state.incarnations[id_], grace_s))
@@ -149,6 +150,8 @@ class Succession:
             self.handover.drain()  # descriptors in flight survive their sender
             self.handover.part()
         await self._gather(dead.id)
+        if self.engine.state.over(self.engine.incarnation):
+            return  # we have left meanwhile: who starts next is its heir
         reach("heir.before")
         taken = await self._mirror.take_fence_of(dead.node, dead.number, lambda: encode_entry([self._heir(dead)]))
         reach("heir.after")

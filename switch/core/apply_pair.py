@@ -79,7 +79,7 @@ def heir(fold: Fold, p: Heir) -> bool:
     """The appender saw the end of `dead`'s process. What it holds no socket of ends here."""
     state = fold.state
     dead = state.incarnations.get(p.dead)
-    if dead is None or state.over(p.dead) or p.dead == fold.by:
+    if dead is None or state.over(p.dead) or state.over(fold.by) or p.dead == fold.by:
         return False
     held = set(p.held)
     theirs = sorted(id_ for id_, session in state.sessions.items() if state.acting(session.owner) == p.dead)

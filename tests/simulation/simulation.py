@@ -84,7 +84,6 @@ class Simulation:
         self.network = Network(world)
         self.cluster = Cluster(world, members=self.plan.members)
         self.checks = checks.Checks(self)
-        self.kills = 0
         self.issuer = Issuer(world, self.network, ISSUER)
         config = configuration(self.plan.members)
         path = PathTwin("/etc/switch.toml")
@@ -119,7 +118,7 @@ class Simulation:
         result.real_s = time.perf_counter() - began
         result.requests = sum(len(terminal.requests) for terminal in self.terminals)
         result.entries = self.checks.entries
-        result.kills = self.kills
+        result.kills = sum(unit.deaths for unit in self.units.values())
         return result
 
     def _run(self) -> None:
@@ -177,10 +176,22 @@ class Simulation:
                 return f"{name} has advices {sorted(state.advices)}"
         return ""
 
+    def node_fault(self) -> None:
+        """Another one begins. Sessions survive one at a time: two that overlap may end them (never a transaction)."""
+        processes = [unit.process for unit in self.units.values() if unit.wanted and unit.process is not None]
+        busy = any(process.doom or process.stopped or process.slowness > 1 for process in processes)
+        if busy or len(processes) < 2 or not self.duplex:
+            self.checks.resets_excused = True
+
+    def doom(self, name: str, count: int, point: str = "") -> None:
+        """It is killed at its so many next system calls, or when it reaches a point so many times."""
+        process = self.units[name].process
+        if process is not None:
+            process.doom_at, process.doom = point, count
+
     def kill(self, name: str, why: str) -> None:
         process = self.units[name].process
         if process is not None and process.alive:
-            self.kills += 1
             self.world.trace(name, f"killed: {why}")
             process.kill()
 

@@ -84,6 +84,13 @@ def test_who_is_leaving_acts_for_what_it_has_and_is_given_nothing_more(pair):
     assert pair.append("b", Live(), Leaving()) == [False, False]  # a life is not lived twice
 
 
+def test_who_has_left_is_heir_of_nobody(pair):
+    """Its process may still be there when the other one dies; whoever starts next is the heir of both."""
+    terminal = pair.accept(node="b")
+    assert pair.append("a", Leaving(), Leave(), Heir("b1", (terminal,))) == [True, True, False]
+    assert not pair.state.over("b1") and pair.node_of(terminal) == "b"
+
+
 def test_without_a_live_node_there_is_no_lead_and_nothing_is_due():
     pair = Pair()
     pair.append("a", Leave())
