@@ -291,6 +291,6 @@ def draw(dice: random.Random) -> Plan:
         found.append((dice.random(), dice.choice(makers)(dice)))
     found.sort(key=lambda each: each[0])
     return Plan(
-        terminals=dice.randrange(1, 7), requests=dice.randrange(3, 8), members=dice.choice((1, 1, 3)),
+        terminals=dice.randrange(1, 5), requests=dice.randrange(2, 6), members=dice.choice((1, 1, 3)),
         store=dice.random() < 0.4, faults=found,
     )  # fmt: skip
