@@ -184,6 +184,8 @@ class Cluster:
         if refusing:
             for member in self.members:
                 self.restart_member(member.number, seconds)
+            if len(self.members) > 1:
+                self.leader_change(seconds + 1.2 * self.world.dice.random())  # the election after they are back
         else:
             self.cut(None, seconds)
 
@@ -592,9 +594,7 @@ class Watch:
         if view.behind and view.since < store.compacted:
             self._views.remove(view)
             self._deliver(
-                view.response(
-                    self.cluster.header(self.member, 0), canceled=True, compact_revision=store.compacted
-                )
+                view.response(self.cluster.header(self.member, 0), canceled=True, compact_revision=store.compacted)
             )
             return
         revisions = list(view.collect(store))
