@@ -17,7 +17,7 @@ OPS_MAX = 128  # --max-txn-ops
 REQUEST_BYTES_MAX = 3 * 512 * 1024  # --max-request-bytes
 LEASE_TTL_MIN_S = 2  # with the default election timeout: 1.5 times that, in whole seconds
 PUT, DELETE = 0, 1  # types of events
-_FROM_KEY = b"\0"  # as range_end: everything from the key on
+FROM_KEY = b"\0"  # as range_end: everything from the key on
 
 _INVALID, _OUT = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE
 EMPTY_KEY = (_INVALID, "etcdserver: key is not provided")
@@ -190,18 +190,19 @@ def _delete(delete: Any) -> tuple[Any, ...]:
 
 
 def _twice(ops: list[tuple[Any, ...]]) -> bool:
-    """Is a key put twice, or put and deleted?"""
+    """Is a key put twice, or put and deleted? (A deletion of everything from a key on is not looked at, nor by etcd.)"""
     puts = [op[1] for op in ops if op[0] == "put"]
     if len(set(puts)) < len(puts):
         return True
-    return any(covers(op[1], op[2], key) for op in ops if op[0] == "delete" for key in puts)
+    deletes = [op for op in ops if op[0] == "delete" and op[2] != FROM_KEY]
+    return any(covers(start, end, key) for _, start, end in deletes for key in puts)
 
 
 def covers(start: bytes, end: bytes, key: bytes) -> bool:
     """Is the key in [start, end), as etcd writes a range?"""
     if not end:
         return key == start
-    return start <= key and (end == _FROM_KEY or key < end)
+    return start <= key and (end == FROM_KEY or key < end)
 
 
 # --- the store
@@ -293,7 +294,7 @@ class Store:
         if not end:
             kv = live.get(start)
             return [] if kv is None else [kv]
-        stop = len(keys) if end == _FROM_KEY else bisect_left(keys, end)
+        stop = len(keys) if end == FROM_KEY else bisect_left(keys, end)
         return [live[key] for key in keys[bisect_left(keys, start) : stop]]
 
     def prefix(self, start: bytes) -> list[KeyValue]:
@@ -339,6 +340,8 @@ class Store:
                 and min_new <= kv.create_revision
                 and (not max_new or kv.create_revision <= max_new)
             ]
+        elif limit > 0 and order == _Range.NONE:
+            kvs = kvs[: limit + 1]  # before the sort, where a target is given without an order: etcd does it so
         if target != _Range.KEY or order == _Range.DESCEND:
             kvs.sort(key=_SORT_BY[target], reverse=order == _Range.DESCEND)
         more = 0 < limit < len(kvs)

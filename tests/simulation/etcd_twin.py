@@ -19,7 +19,7 @@ from unittest import mock
 import grpc
 import grpc.aio
 from etcd3 import etcdrpc
-from etcd_store import DELETE, PUT, Answer, Event, Header, Lease, Refused, Store, Txn
+from etcd_store import DELETE, FROM_KEY, PUT, Answer, Event, Header, Lease, Refused, Store, Txn
 from world import Process, Timer, World
 
 WAY_S = 0.000_3  # of a request or an answer
@@ -566,6 +566,10 @@ class Watch:
         store = self.cluster.store
         start = request.start_revision or store.revision + 1
         view = View(self._ids, request, start, start <= store.revision)
+        if view.end and view.end != FROM_KEY and view.start >= view.end:  # an empty range
+            view.number = -1
+            self._deliver(view.response(self.cluster.header(self.member), created=True, canceled=True))
+            return
         self._ids += 1
         self._views.append(view)
         self._endpoint.retry_at = 0.0
