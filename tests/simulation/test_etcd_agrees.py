@@ -7,7 +7,7 @@ see it again (`AGREE_SEED=17 pytest tests/simulation/test_etcd_agrees.py`).
 import asyncio
 import os
 import random
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -92,7 +92,8 @@ class History:
         await self._watch(self._dice.choice((None, None, self._revision + 1, self._revision + 3)))
 
     async def _watch_from_the_past(self) -> None:
-        await self._watch(self._dice.randrange(0, self._revision + 1))
+        oldest = self._compacted and self._dice.random() < 0.5
+        await self._watch(self._dice.randrange(0, (self._compacted if oldest else self._revision) + 1))
 
     async def _compact(self) -> None:
         await asyncio.gather(*self._former)
@@ -114,6 +115,10 @@ class History:
                 await self._ask(lease.LeaseRevoke, etcdrpc.LeaseRevokeRequest(ID=number))
             elif not known:
                 self._leases.append(number)
+                keys = dice.sample(range(KEYS), 3)
+                await self._ask(
+                    self.endpoint.kv.Txn, transaction(put(self._key(n), self._value(), number) for n in keys)
+                )
         elif fate < 0.6:
             await self._ask(lease.LeaseRevoke, etcdrpc.LeaseRevokeRequest(ID=number))
             if known:
