@@ -116,6 +116,9 @@ _COMPARED: dict[int, str] = {
     _Compare.VALUE: "value",
     _Compare.LEASE: "lease",
 }
+_Op = tuple[
+    Any, ...
+]  # ("put", key, value, lease), ("get", key, range_end, options or None), ("delete", key, range_end)
 _PLAIN = (0, 0, 0, 0, False, False, 0, 0, 0, 0)  # a range without options
 
 
@@ -128,46 +131,46 @@ class Txn:
         self.compares = [
             (c.result, c.target, c.key, getattr(c, _COMPARED[c.target]), c.range_end) for c in request.compare
         ]
-        self.success = [_operation(each) for each in request.success]
-        self.failure = [_operation(each) for each in request.failure]
-        self.reads_only = all(op[0] == "get" for op in self.success) and all(op[0] == "get" for op in self.failure)
-        self.error = self._error(request)
-
-    def _error(self, request: Any) -> tuple[grpc.StatusCode, str] | None:
+        self.success, puts, deletes = _operations(request.success)
+        self.failure, puts_else, deletes_else = _operations(request.failure)
+        self.reads_only = not (puts or deletes or puts_else or deletes_else)
+        self.error: tuple[grpc.StatusCode, str] | None = None
         if max(len(self.compares), len(self.success), len(self.failure)) > OPS_MAX:
-            return TOO_MANY
-        for compare in self.compares:
-            if not compare[2]:
-                return EMPTY_KEY
-        for ops in (self.success, self.failure):
-            for op in ops:
-                if not op[1]:
-                    return EMPTY_KEY
-        if self.reads_only:
-            return None
-        if _twice(self.success) or _twice(self.failure):
-            return DUPLICATE
-        return TOO_LARGE if request.ByteSize() > REQUEST_BYTES_MAX else None
+            self.error = TOO_MANY
+        elif b"" in [each[2] for each in self.compares] or b"" in [op[1] for op in self.success + self.failure]:
+            self.error = EMPTY_KEY
+        elif _twice(puts, deletes) or _twice(puts_else, deletes_else):
+            self.error = DUPLICATE
+        elif sum([len(op[2]) for op in puts + puts_else]) > REQUEST_BYTES_MAX // 2:  # the size itself takes time
+            self.error = TOO_LARGE if request.ByteSize() > REQUEST_BYTES_MAX else None
 
 
-def _operation(request: Any) -> tuple[Any, ...]:
-    kind = request.WhichOneof("request")
-    if kind == "request_put":
-        return _put(request.request_put)
-    if kind == "request_range":
-        return _range(request.request_range)
-    if kind == "request_delete_range":
-        return _delete(request.request_delete_range)
-    raise NotImplementedError(f"the twin of etcd has no {kind} in a transaction")
+def _operations(requests: Any) -> tuple[list[_Op], list[_Op], list[_Op]]:
+    """All, and the puts and the deletions among them."""
+    ops, puts, deletes = [], [], []
+    for request in requests:
+        kind = request.WhichOneof("request")
+        if kind == "request_put":
+            op = _put(request.request_put)
+            puts.append(op)
+        elif kind == "request_range":
+            op = _range(request.request_range)
+        elif kind == "request_delete_range":
+            op = _delete(request.request_delete_range)
+            deletes.append(op)
+        else:
+            raise NotImplementedError(f"the twin of etcd has no {kind} in a transaction")
+        ops.append(op)
+    return ops, puts, deletes
 
 
-def _put(put: Any) -> tuple[Any, ...]:
+def _put(put: Any) -> _Op:
     if put.prev_kv or put.ignore_value or put.ignore_lease:
         raise NotImplementedError("the twin of etcd puts without prev_kv, ignore_value, ignore_lease")
     return ("put", put.key, put.value, put.lease)
 
 
-def _range(r: Any) -> tuple[Any, ...]:
+def _range(r: Any) -> _Op:
     options = (
         r.limit,
         r.revision,
@@ -183,19 +186,17 @@ def _range(r: Any) -> tuple[Any, ...]:
     return ("get", r.key, r.range_end, None if options == _PLAIN else options)
 
 
-def _delete(delete: Any) -> tuple[Any, ...]:
+def _delete(delete: Any) -> _Op:
     if delete.prev_kv:
         raise NotImplementedError("the twin of etcd deletes without prev_kv")
     return ("delete", delete.key, delete.range_end)
 
 
-def _twice(ops: list[tuple[Any, ...]]) -> bool:
+def _twice(puts: list[_Op], deletes: list[_Op]) -> bool:
     """Is a key put twice, or put and deleted? (A deletion of everything from a key on is not looked at, nor by etcd.)"""
-    puts = [op[1] for op in ops if op[0] == "put"]
-    if len(set(puts)) < len(puts):
+    if len(puts) > 1 and len({op[1] for op in puts}) < len(puts):
         return True
-    deletes = [op for op in ops if op[0] == "delete" and op[2] != FROM_KEY]
-    return any(covers(start, end, key) for _, start, end in deletes for key in puts)
+    return any(end != FROM_KEY and covers(start, end, put[1]) for _, start, end in deletes for put in puts)
 
 
 def covers(start: bytes, end: bytes, key: bytes) -> bool:
@@ -376,7 +377,7 @@ class Store:
 
     # --- writing
 
-    def _apply(self, held: bool, ops: list[tuple[Any, ...]]) -> TxnAnswer:
+    def _apply(self, held: bool, ops: list[_Op]) -> TxnAnswer:
         responses = []
         for op in ops:
             kind = op[0]
