@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from switch import points
+from switch.core.proposals import VERSION
 
 if TYPE_CHECKING:
     from simulation import Simulation
@@ -29,6 +30,7 @@ class Plan(msgspec.Struct):
     requests: int = 4
     members: int = 1
     store: bool = False
+    old: bool = False  # the pair begins with the software before this one
     faults: list[tuple[float, Fault]] = []
 
     @property
@@ -164,6 +166,26 @@ def restart(dice: random.Random) -> Fault:
     return Fault(f"restart {name}", strike)
 
 
+def upgrade(dice: random.Random) -> Fault:
+    """Both nodes get the newer software, one after the other; what else happens meanwhile is for the other faults."""
+    first, between = _node(dice), 0.5 + dice.random() * 0.5
+
+    def strike(simulation: "Simulation") -> None:
+        for name, when in ((first, 0.0), ("b" if first == "a" else "a", between)):
+            simulation.world.at(when, lambda name=name: _upgrade(simulation, name))
+
+    return Fault(f"upgrade {first}, and its peer {between * 1000:.0f} ms later", strike)
+
+
+def _upgrade(simulation: "Simulation", name: str) -> None:
+    simulation.node_fault()
+    unit = simulation.units[name]
+    simulation.world.trace(name, "is upgraded")
+    unit.version = VERSION
+    unit.stop()
+    simulation.world.at(0.1, unit.start)
+
+
 def wall_clock(dice: random.Random) -> Fault:
     name, seconds = _node(dice), dice.choice((-86_400.0, -3600.0, -1.0, 1.0, 3600.0, 86_400.0))
 
@@ -277,9 +299,9 @@ def issuer(dice: random.Random) -> Fault:
 
 
 KINDS: list[tuple[int, Maker]] = [
-    (6, kill), (8, kill_in_a_turn), (5, kill_at_a_point), (3, kill_returning), (3, kill_the_heir), (3, kill_both), (4, stop), (2, slow),
-    (4, restart), (1, wall_clock), *((1, each) for each in ETCD), (2, break_sessions), (2, cut_sessions), (1, storm), (1, poison),
-    (5, issuer),
+    (6, kill), (8, kill_in_a_turn), (5, kill_at_a_point), (3, kill_returning), (3, kill_the_heir), (3, kill_both),
+    (4, stop), (2, slow), (4, restart), (1, wall_clock), *((1, each) for each in ETCD), (2, break_sessions),
+    (2, cut_sessions), (1, storm), (1, poison), (5, issuer),
 ]  # fmt: skip
 
 
@@ -289,8 +311,10 @@ def draw(dice: random.Random) -> Plan:
     found = []
     for _ in range(dice.choice((1, 2, 2, 3, 4, 6))):
         found.append((dice.random(), dice.choice(makers)(dice)))
+    if old := dice.random() < 0.1:
+        found.append((dice.random() * 0.3, upgrade(dice)))
     found.sort(key=lambda each: each[0])
     return Plan(
         terminals=dice.randrange(1, 5), requests=dice.randrange(2, 6), members=dice.choice((1, 1, 3)),
-        store=dice.random() < 0.4, faults=found,
+        store=dice.random() < 0.4, old=old, faults=found,
     )  # fmt: skip

@@ -90,6 +90,9 @@ class Simulation:
         self.units = {
             name: Unit(world, self.network, name, config, path, store=self.plan.store) for name in "ab"
         }
+        if self.plan.old:
+            for unit in self.units.values():
+                unit.version -= 1
         addresses = [("127.0.0.1", port) for port in PORTS.values()]
         self.terminals = [
             Terminal(world, self.network, number, addresses, self.plan.requests)
@@ -169,7 +172,9 @@ class Simulation:
         for name, unit in self.units.items():
             if not unit.live or unit.node is None:
                 return f"{name} is not live"
-            state = unit.node.engine.state
+            state, version = unit.node.engine.state, unit.node.engine.version
+            if state.meta.version != min(each.version for each in self.units.values()) and unit.version == version:
+                return f"entries are of version {state.meta.version}"
             if state.transactions:
                 return f"{name} has open transactions {sorted(state.transactions)}"
             if state.advices:

@@ -8,6 +8,7 @@ from loop import SimLoop
 from world import File, Killed, Process, Violation, World
 
 from switch.config import Config
+from switch.core.proposals import VERSION
 from switch.core.records import Status
 from switch.mirror.errors import MirrorError
 from switch.node import Diverged, Node
@@ -25,6 +26,7 @@ class Unit:
         self.name = name
         self.process: Process | None = None
         self.node: Node | None = None
+        self.version = VERSION  # of entries, the newest that its software applies
         self.lives = 0
         self.deaths = 0  # by SIGKILL
         self._exits = False
@@ -70,6 +72,7 @@ class Unit:
 
     async def _main(self) -> None:
         node = self.node = Node(self._config, self.name, self._path)
+        node.engine.version = self.version
         offer, process = node.engine.offer, self.process
 
         def poisonable(session: Any, start: int, end: int, frame: Any, age_ms: int) -> Any:
