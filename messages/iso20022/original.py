@@ -5,6 +5,7 @@ from lxml import etree
 
 from messages.iso20022.facts import Agent, CreditTransfer, References
 from messages.iso20022.parsing import BusinessMessage
+from messages.message import MessageError
 
 
 class Header(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -39,7 +40,7 @@ _DECODER = msgspec.msgpack.Decoder(Original)
 
 
 def remember(message: BusinessMessage, transfer: CreditTransfer) -> Original:
-    """What is kept of a request."""
+    """What is kept of a request. Raises MessageError for a party of the AppHdr that has no canonical form."""
     return Original(
         message.type,
         transfer.created,
@@ -73,4 +74,7 @@ def _header(header: etree._Element | None) -> Header | None:
 
 def _inside(party: etree._Element) -> str:
     """The children in exclusive canonical form: it declares the namespaces it uses, so it stands anywhere."""
-    return "".join(etree.tostring(child, method="c14n", exclusive=True, with_tail=False).decode() for child in party)
+    try:
+        return "".join(etree.tostring(child, method="c14n", exclusive=True, with_tail=False).decode() for child in party)
+    except etree.C14NError:
+        raise MessageError("relative namespace name", f"/AppHdr/{etree.QName(party).localname}") from None

@@ -1,5 +1,6 @@
 """The ISO 20022 codec: what a pacs.008 means, what answers it, and what passes through untouched."""
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -327,6 +328,13 @@ def test_this_rail_repeats_unchanged_and_has_no_network_messages():
 def test_a_relative_namespace_is_refused():
     data = '<SplmtryData><Envlp><a xmlns="relative"/></Envlp></SplmtryData></CdtTrfTxInf>'
     assert error_of(pacs_008().replace("</CdtTrfTxInf>", data)).reason == "relative namespace name"
+
+
+@pytest.mark.parametrize("party", ["Fr", "To"])
+def test_a_relative_namespace_at_a_party_of_the_header_is_refused_when_it_is_to_be_remembered(party):
+    message = decode(re.sub(f"<{party}><([A-Za-z]+)", rf'<{party}><\1 xmlns:r="relative"', with_header(pacs_008())))
+    with pytest.raises(MessageError, match=f"relative namespace name field=/AppHdr/{party}"):
+        CODEC.original(message)
 
 
 def test_no_repr_shows_content():
