@@ -349,13 +349,15 @@ def test_options_refuse_an_unknown_field_or_reference():
     assert msgspec.json.decode(b'{"response_codes": {"timeout": "AB06"}}', type=Iso20022Options).bic == ""
 
 
-XML_CHARACTERS = st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="\ufffe\uffff")
+XML_CHARACTERS = st.one_of(
+    st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="\ufffe\uffff"), st.sampled_from("\t\n\r<>&")
+)
 REFERENCE_TEXT = st.text(XML_CHARACTERS, min_size=1, max_size=35)
 
 
 @given(msg_id=REFERENCE_TEXT, end_to_end_id=REFERENCE_TEXT)
 def test_any_reference_survives_into_the_report(msg_id, end_to_end_id):
-    escaped = [text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") for text in (msg_id, end_to_end_id)]
+    escaped = [re.sub("[\t\n\r<>&]", lambda each: f"&#{ord(each[0])};", text) for text in (msg_id, end_to_end_id)]
     request = decode(pacs_008(transaction(escaped[1]), msg_id=escaped[0]))
     original = CODEC.original(request)
     report = decode(CODEC.answer(original, CODEC.refuse(original, Reason.FORMAT)))
