@@ -54,8 +54,11 @@ def remember(message: BusinessMessage, transfer: CreditTransfer) -> Original:
 
 
 def recall(original: bytes) -> Original:
-    """The inverse of Original.encode. Raises msgspec.DecodeError for anything else."""
-    return _DECODER.decode(original)
+    """The inverse of Original.encode. Raises MessageError for anything else."""
+    try:
+        return _DECODER.decode(original)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # msgspec lets the latter two through
+        raise MessageError("not a record of an ISO 20022 message") from None
 
 
 def _header(header: etree._Element | None) -> Header | None:

@@ -316,6 +316,12 @@ def test_what_is_remembered_holds_no_name_and_no_amount():
     assert b"Mustermann" not in original and b"Dupont" not in original and b"12.30" not in original
 
 
+@pytest.mark.parametrize("data", [b"", b"\x98\xa1\xff", b"\x99\xa0\xa0\x01\x90\x90\x90\x90\xc0" + b"\x91" * 5000])
+def test_what_is_no_record_of_a_request_is_refused(data):
+    with pytest.raises(MessageError):
+        CODEC.reversal(data, 0, 0, 0.0)
+
+
 def test_this_rail_repeats_unchanged_and_has_no_network_messages():
     assert CODEC.repeat(b"payload") == b"payload"
     assert CODEC.network_request(NetworkFunction.ECHO, 1, 0.0) is None
