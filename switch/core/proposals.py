@@ -309,7 +309,7 @@ def decode_entry(body: bytes, newest: int = VERSION) -> list[AnyProposal]:
     """The proposals of an entry's body. Raises EntryError."""
     try:
         version, proposals = _decoder.decode(body)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # msgspec lets the latter two through
         # the library's text may quote what it could not read
         raise EntryError(f"an entry cannot be read by version {newest} ({type(error).__name__})") from None
     if not OLDEST <= version <= newest:

@@ -206,7 +206,11 @@ def test_an_entry_that_cannot_be_applied_leaves_nothing_of_that_proposal(pair):
     assert (pair.engines["b"].state.index, pair.engines["b"].state.hash()) == (before, hashed)
 
 
-@pytest.mark.parametrize("body", [b"", b"junk", msgspec.msgpack.encode((99, []))])
+NOT_UTF_8 = encode_entry([Leave()]).replace(b"leave", b"le\xffve")
+DEEP = encode_entry([Leave()]).replace(b"\x91\xa5leave", b"\x92\xa5leave") + b"\x91" * 5000
+
+
+@pytest.mark.parametrize("body", [b"", b"junk", NOT_UTF_8, DEEP, msgspec.msgpack.encode((99, []))])
 def test_an_entry_of_another_version_or_none_at_all_is_named_so(pair, body):
     with pytest.raises(EntryError):
         pair.engines["a"].apply("a1", 1, body, 0.0)
