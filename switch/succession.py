@@ -266,7 +266,8 @@ class Succession:
         self.synced = False
         if reason:
             # a process that closes its sockets is about to end; one that leaves in order shall do so
-            self.suspect(incarnation, reason, grace_s=END_S)
+            # of two that live, when the socket alone is gone, a kills b: they must not kill each other
+            self.suspect(incarnation, reason, grace_s=END_S * (2 if self.engine.node == "b" else 1))
 
     def received(self, opens: tuple[Open, ...], sockets: list[socket.socket]) -> None:
         for open_, sock in zip(opens, sockets, strict=True):

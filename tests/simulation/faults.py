@@ -2,9 +2,11 @@
 
 import random
 from collections.abc import Callable
+from socket import SHUT_RDWR
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from seqpacket import CONNECTED, UnixEnd
 
 from switch import points
 from switch.core.proposals import VERSION
@@ -90,6 +92,7 @@ def kill_returning(dice: random.Random) -> Fault:
 
     def strike(simulation: "Simulation") -> None:
         simulation.node_fault()
+        simulation.busy_until = simulation.world.now + after
         simulation.kill(name, "to be killed again when it comes back")
         simulation.world.at(after, lambda: simulation.kill(name, "while it comes back"))
 
@@ -197,6 +200,21 @@ def wall_clock(dice: random.Random) -> Fault:
     return Fault(f"the wall clock of {name} jumps by {seconds:.0f} s", strike)
 
 
+def cut_handover(dice: random.Random) -> Fault:
+    """The socket between the nodes breaks, and both live: one of them kills the other, and never each the other."""
+
+    def strike(simulation: "Simulation") -> None:
+        simulation.node_fault()
+        process = simulation.units["a"].process
+        if process is not None and process.alive:
+            simulation.world.trace("WORLD", "the handover socket is cut")
+            ends = [file for file in process.fds.values() if isinstance(file, UnixEnd) and file.state == CONNECTED]
+            for end in dict.fromkeys(ends):  # the beating thread has a descriptor of its own
+                end.shutdown(SHUT_RDWR)
+
+    return Fault("the handover socket is cut", strike)
+
+
 # --- etcd
 
 
@@ -300,7 +318,7 @@ def issuer(dice: random.Random) -> Fault:
 
 KINDS: list[tuple[int, Maker]] = [
     (6, kill), (8, kill_in_a_turn), (5, kill_at_a_point), (3, kill_returning), (3, kill_the_heir), (3, kill_both),
-    (4, stop), (2, slow), (4, restart), (1, wall_clock), *((1, each) for each in ETCD), (2, break_sessions),
+    (4, stop), (2, slow), (4, restart), (1, wall_clock), (1, cut_handover), *((1, each) for each in ETCD), (2, break_sessions),
     (2, cut_sessions), (1, storm), (1, poison), (5, issuer),
 ]  # fmt: skip
 

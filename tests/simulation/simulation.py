@@ -84,6 +84,7 @@ class Simulation:
         self.network = Network(world)
         self.cluster = Cluster(world, members=self.plan.members)
         self.checks = checks.Checks(self)
+        self.busy_until = 0.0  # a fault of a node lasts as long
         self.issuer = Issuer(world, self.network, ISSUER)
         config = configuration(self.plan.members)
         path = PathTwin("/etc/switch.toml")
@@ -185,7 +186,7 @@ class Simulation:
         """Another one begins. Sessions survive one at a time: two that overlap may end them (never a transaction)."""
         processes = [unit.process for unit in self.units.values() if unit.wanted and unit.process is not None]
         busy = any(process.doom or process.stopped or process.slowness > 1 for process in processes)
-        if busy or len(processes) < 2 or not self.duplex:
+        if busy or self.world.now < self.busy_until or len(processes) < 2 or not self.duplex:
             self.checks.resets_excused = True
 
     def doom(self, name: str, count: int, point: str = "") -> None:
