@@ -33,6 +33,7 @@ from switch.succession import TICK_MS, Succession
 log = logging.getLogger("switch.node")
 POLL_MS = 100
 LEAVE_S = 5.0
+PEER_S = 3.0  # of those, how long a peer that is about to be ready is waited for
 SYNC_S = 3.0  # how long a joiner waits for the peer's sockets
 NETWORKS_S = 2.0  # how long a node waits for its networks before it listens
 SETTLE_MS = 250.0  # after a hold or takeover: answers that wait in the kernel go before timeouts
@@ -61,7 +62,7 @@ class Node:
         self._loop = asyncio.get_running_loop()
         self._boot_id = boot_id()
         directory = Path(config.pair.run_directory)
-        self.poison = Poison(directory / f"{config.pair.name}.poison", node)
+        self.poison = Poison(directory / f"{config.pair.name}.poison", node, os.getpid())
         self.succession = Succession(self, self.engine, self.poison, directory, config.pair)
         self.sessions = Sessions(self.engine, self.submit, self.succession, self.poison, self._boot_id, self.now)
         self.polling = Polling(self.sessions, self.submit, self.now)
@@ -200,10 +201,11 @@ class Node:
         self.links.close()
         reach("leave.before")
         deadline = self.now() + LEAVE_S * 1000
+        patience = self.now() + PEER_S * 1000
         if self.engine.state.meta.version > 1:
             await self._become(Leaving(), Status.LEAVING, deadline)
         while self._acting() and self.now() < deadline and not self.mirror.failed.done():
-            if not self.succession.drain():
+            if not self.succession.drain() and not (self.succession.peer_comes() and self.now() < patience):
                 self.sessions.end_all("node leaves")
             await asyncio.sleep(POLL_MS / 5000)
         await self._become(Leave(), Status.LEFT, deadline)

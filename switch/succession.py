@@ -167,7 +167,7 @@ class Succession:
         await self._wait_while(lambda: not self.engine.state.over(former.id) and self._peer_is_heir())
         await self._gather(former.id)
         if not self.engine.state.over(former.id):
-            self._host.submit(Heir(former.id, self._held(former.id), self._poison.former), ("heir", former.id))
+            self._host.submit(self._heir(former), ("heir", former.id))
 
     async def _gather(self, dead: str) -> None:
         """What we, who have just started, do not hold of its sessions may be in the fd store of a node about to come back."""
@@ -210,7 +210,7 @@ class Succession:
         return encode_entry([self._heir(dead)], self.engine.state.meta.version)
 
     def _heir(self, dead: Incarnation) -> Heir:
-        return Heir(dead.id, self._held(dead.id), self._poison.frame_of(dead.node))
+        return Heir(dead.id, self._held(dead.id), self._poison.frame_of(dead.node, dead.pid))
 
     def _held(self, dead: str) -> tuple[str, ...]:
         """The sockets we hold of sessions that the incarnation acts for, or may, once what is on its way is applied.
@@ -370,6 +370,11 @@ class Succession:
             if surplus > max(1, len(owners) // 10):
                 move += mine[:surplus]
         self._sessions.move(move[:MOVE_MAX], peer.id)
+
+    def peer_comes(self) -> bool:
+        """Whether there is a peer that may be able to take our sessions soon: it catches up, or greets us just now."""
+        peer = self.peer()
+        return peer is not None and peer.status is not Status.LEAVING and _runs(peer)
 
     def drain(self) -> bool:
         """Everything we act for goes to the peer (we are about to leave). False when nobody can take it."""

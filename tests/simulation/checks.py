@@ -22,6 +22,7 @@ class Checks:
         self.resets_excused = False
         self._simulation = simulation
         self._world = simulation.world
+        self._poisoned: dict[tuple[str, int], int] = {}
         simulation.network.observe = self._touched
         simulation.cluster.on_put.append(self._put)
 
@@ -39,6 +40,12 @@ class Checks:
             raise Violation(f"{process.name if process else '?'}: {name} {text}")
         if level >= logging.CRITICAL and "Fenced" not in text:
             raise Violation(f"{process.name if process else '?'}: {name} {text}")
+
+    def died_of(self, session: str, start: int) -> None:
+        """A frame has ended the process that parsed it."""
+        deaths = self._poisoned[session, start] = self._poisoned.get((session, start), 0) + 1
+        if deaths > 2:
+            raise Violation(f"the frame at {start} of session {session} has ended {deaths} processes")
 
     def _put(self, key: bytes, value: bytes) -> None:
         if b"/log/" in key:

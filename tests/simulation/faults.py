@@ -19,10 +19,11 @@ POINTS = [point for point in points.POINTS if point != "join.after"]  # that com
 
 
 class Fault(msgspec.Struct):
-    """One of a plan. `text` says what it does, `strike` does it."""
+    """One of a plan. `text` says what it does, `strike` does it, and the world heals `lasts_s` later at the earliest."""
 
     text: str
     strike: Callable[["Simulation"], None]
+    lasts_s: float = 0.25
 
 
 class Plan(msgspec.Struct):
@@ -96,7 +97,7 @@ def kill_returning(dice: random.Random) -> Fault:
         simulation.kill(name, "to be killed again when it comes back")
         simulation.world.at(after, lambda: simulation.kill(name, "while it comes back"))
 
-    return Fault(f"kill {name}, and again {after * 1000:.0f} ms later", strike)
+    return Fault(f"kill {name}, and again {after * 1000:.0f} ms later", strike, after + 0.2)
 
 
 def kill_the_heir(dice: random.Random) -> Fault:
@@ -139,7 +140,7 @@ def stop(dice: random.Random) -> Fault:
 
             simulation.world.at(seconds, go_on)
 
-    return Fault(f"stop {name} for {seconds * 1000:.0f} ms", strike)
+    return Fault(f"stop {name} for {seconds * 1000:.0f} ms", strike, min(seconds, 1.0))
 
 
 def slow(dice: random.Random) -> Fault:
@@ -166,7 +167,7 @@ def restart(dice: random.Random) -> Fault:
         unit.stop()
         simulation.world.at(after, unit.start)
 
-    return Fault(f"restart {name}", strike)
+    return Fault(f"restart {name}", strike, after + 0.3)
 
 
 def upgrade(dice: random.Random) -> Fault:
@@ -177,7 +178,7 @@ def upgrade(dice: random.Random) -> Fault:
         for name, when in ((first, 0.0), ("b" if first == "a" else "a", between)):
             simulation.world.at(when, lambda name=name: _upgrade(simulation, name))
 
-    return Fault(f"upgrade {first}, and its peer {between * 1000:.0f} ms later", strike)
+    return Fault(f"upgrade {first}, and its peer {between * 1000:.0f} ms later", strike, between + 0.5)
 
 
 def _upgrade(simulation: "Simulation", name: str) -> None:

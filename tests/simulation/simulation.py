@@ -26,7 +26,7 @@ from switch.mirror.settings import EtcdSettings
 
 SETTLE_S = 40.0  # of virtual time, after the last fault: by then everything is decided and delivered
 BEGIN_S = 0.05  # after both nodes serve: the first fault may come
-FAULTS_S = 0.8  # and for how long they come
+FAULTS_S = 0.5  # and for how long they come
 PORTS = {"a": 7001, "b": 7002}
 ISSUER = ("127.0.0.1", 9001)
 CARDS = Iso8583Options()
@@ -91,9 +91,9 @@ class Simulation:
         self.units = {
             name: Unit(world, self.network, name, config, path, store=self.plan.store) for name in "ab"
         }
-        if self.plan.old:
-            for unit in self.units.values():
-                unit.version -= 1
+        for unit in self.units.values():
+            unit.on_poison = self.checks.died_of
+            unit.version -= self.plan.old
         addresses = [("127.0.0.1", port) for port in PORTS.values()]
         self.terminals = [
             Terminal(world, self.network, number, addresses, self.plan.requests)
@@ -135,7 +135,8 @@ class Simulation:
             terminal.begin()
         for when, fault in self.plan.faults:
             world.at(BEGIN_S + when * FAULTS_S, lambda fault=fault: fault.strike(self))
-        world.run(lambda: False, world.now + BEGIN_S + FAULTS_S)
+        lasts_s = max((when * FAULTS_S + fault.lasts_s for when, fault in self.plan.faults), default=FAULTS_S)
+        world.run(lambda: False, world.now + BEGIN_S + lasts_s)
         self.heal()
         limit = world.now + SETTLE_S
         if not world.run(self.settled, limit):
@@ -186,6 +187,7 @@ class Simulation:
         """Another one begins. Sessions survive one at a time: two that overlap may end them (never a transaction)."""
         processes = [unit.process for unit in self.units.values() if unit.wanted and unit.process is not None]
         busy = any(process.doom or process.stopped or process.slowness > 1 for process in processes)
+        busy = busy or any(unit.stopping for unit in self.units.values())
         if busy or self.world.now < self.busy_until or len(processes) < 2 or not self.duplex:
             self.checks.resets_excused = True
 

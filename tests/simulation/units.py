@@ -29,10 +29,12 @@ class Unit:
         self.version = VERSION  # of entries, the newest that its software applies
         self.lives = 0
         self.deaths = 0  # by SIGKILL
+        self.stopping = False
         self._exits = False
         self.wanted = False
         self.ready = False
         self.on_defect: Callable[[str], None] = self._defect
+        self.on_poison: Callable[[str, int], None] = lambda session, start: None
         self._world, self._config, self._path = world, config, path
         self._store: dict[str, File] = {}
         self._notify = f"/run/notify-{name}" if store else ""
@@ -53,7 +55,7 @@ class Unit:
             return
         world = self._world
         self.lives += 1
-        self.node, self.ready, self._exits = None, False, False
+        self.node, self.ready, self.stopping, self._exits = None, False, False, False
         process = self.process = world.spawn(self.name)
         process.ended.append(lambda: self._ended(process))
         loop = SimLoop(process)
@@ -80,6 +82,7 @@ class Unit:
             if POISON in bytes(frame.payload):
                 assert process is not None
                 self._world.trace(self.name, "dies of a poison frame")
+                self.on_poison(session.id, start)
                 process.kill()
                 raise Killed
             return offer(session, start, end, frame, age_ms)
@@ -112,7 +115,7 @@ class Unit:
 
     def stop(self) -> None:
         """SIGTERM."""
-        self.wanted = False
+        self.wanted, self.stopping = False, True
         process, node = self.process, self.node
         if process is not None and process.alive and node is not None:
             self._world.within(process, node.stop)

@@ -55,7 +55,7 @@ class Node:
 
 @pytest.fixture
 def poison(tmp_path: Path) -> Poison:
-    return Poison(tmp_path / "marks", "a")
+    return Poison(tmp_path / "marks", "a", 1)
 
 
 @contextlib.contextmanager
