@@ -5,6 +5,7 @@ node does. Of the product it changes nothing, unless a script says so: `withheld
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
@@ -31,13 +32,15 @@ from switch.succession import Succession
 
 LOG = "log"
 SAID = {  # log events that are part of a story
-    "peer.suspect": "suspects {incarnation}: {reason}",
+    "peer.suspect": "suspects {incarnation}",
     "switch.held": "holds",
     "switch.resumed": "goes on",
     "node.serving": "serves as {incarnation}",
     "store.restored": "gets {sockets} from its fd store",
     "session.unknown": "has a socket that no entry knows: opens it",
     "append.settling": "settles its append by an empty entry",
+    "mirror.started": "has read the log",
+    "log.truncated": "truncates the log below its snapshot",
     "watch.gap": "its watch has a gap: it reads the log",
     "snapshot.loaded": "loads the snapshot",
 }
@@ -59,6 +62,7 @@ class Witness:
         self._kinds: dict[int, list[str]] = {}  # of the proposals of an entry, by its index
         self._drawn = 0  # entries
         self._diverted: list[Any] | None = None
+        self._late: dict[str, None] = {}  # parties whose line is silent while something is written to them
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
@@ -226,6 +230,8 @@ class Witness:
     def _told(self, process: Process | None, level: int, name: str, fields: dict[str, Any]) -> None:
         if process is not None and name in SAID:
             text = SAID[name].format(**fields)
+            if fields.get("reason") == "silent":  # the other hints mean an end, and which comes first says nothing
+                text += ": silent"
             self._drawing.note(process.name, text)
             self._tell(f"{process.name} {text}")
 
@@ -246,9 +252,17 @@ class Witness:
                 if last - first < len(out.data):
                     part = f"first {last - first}" if first == out.offset else f"other {last - first}"
                     text = f"{part} of {len(out.data)} bytes: {text}"
-                lost = end.wire is not None and end.wire.cut_until > self._world.now
-                self._drawing.arrow(process.name, self._party(session.id), f"{text}, lost" if lost else text)
+                self._drawing.arrow(process.name, self._party(session.id), f"{text}{self._fate(end, session.id)}")
                 self._fact(f"{process.name} writes to {name}")
+
+    def _fate(self, end: Any, session: str) -> str:
+        """What becomes of bytes that are written now."""
+        if end.wire.cut_until == math.inf:
+            return ", lost"
+        if end.wire.cut_until > self._world.now:
+            self._late[self._party(session)] = None
+            return ", late"
+        return ""
 
     def _traced(self, who: str, text: str) -> None:
         """What the world outside says of itself, and units of their processes."""
@@ -264,6 +278,9 @@ class Witness:
         mti, code = rest[:4], rest.partition("DE39=")[2]
         if verb == "sends":
             self._drawing.arrow(who, self._owner(who), f"{mti} {code}".strip())
+        elif verb == "hears" and who in self._late:
+            del self._late[who]
+            self._drawing.note(who, f"hears {mti} {code}")
         if verb in ("sends", "hears"):
             self._tell(f"{who} {verb} {mti}")
         elif not text.startswith("does not answer"):
