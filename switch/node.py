@@ -45,6 +45,10 @@ class Diverged(Exception):
     """This node's state is not what the log says."""
 
 
+class TooOld(Exception):
+    """The pair has gone on to entries that this software cannot apply. The text says which; start a newer one."""
+
+
 class Node:
     """The daemon's heart. `run` returns when asked to stop; an error that ends this incarnation is raised."""
 
@@ -103,6 +107,9 @@ class Node:
         """Join, serve until stopped, leave. `ready()` is called when the node serves."""
         self.poison.begin(self.node)
         await self.mirror.start()
+        active = self.engine.state.meta.version
+        if active > self.engine.version:
+            raise TooOld(f"the pair's entries are of version {active}, and this software applies {self.engine.version} at most")
         for before in list(self.engine.state.incarnations.values()):
             if before.node == self.node and not self.engine.state.over(before.id):
                 await kill(before)
@@ -184,7 +191,8 @@ class Node:
         started = start_time(pid)
         assert started is not None
         cluster = str(self.mirror.health()["cluster_id"])
-        return encode_entry([Join(self.node, number, token, self._boot_id, pid, started, cluster)])
+        join = Join(self.node, number, token, self._boot_id, pid, started, cluster, self.engine.version)
+        return encode_entry([join], self.engine.state.meta.version)
 
     async def _leave(self) -> None:
         """Hand the sessions to the peer, or end them in order where there is none; say so, and go."""
@@ -192,7 +200,8 @@ class Node:
         self.links.close()
         reach("leave.before")
         deadline = self.now() + LEAVE_S * 1000
-        await self._become(Leaving(), Status.LEAVING, deadline)
+        if self.engine.state.meta.version > 1:
+            await self._become(Leaving(), Status.LEAVING, deadline)
         while self._acting() and self.now() < deadline and not self.mirror.failed.done():
             if not self.succession.drain():
                 self.sessions.end_all("node leaves")
@@ -218,6 +227,7 @@ class Node:
 
     def load(self, index: int, chunks: list[bytes], segments: dict[str, bytes]) -> None:
         self.engine.load(snapshot.load(index, chunks, segments), self.now())
+        self.mirror.entry_version = self.engine.state.meta.version
         self.sessions.follow(list(self.sessions.connections))
 
     def apply(self, entry: Entry) -> None:
@@ -240,6 +250,7 @@ class Node:
 
     def _pair_changed(self, applied: Applied) -> None:
         self.metrics.simplex.set(len(self.engine.state.live()) < 2)
+        self.mirror.entry_version = self.engine.state.meta.version
         for note in applied.notes:
             if note.event == "node.heir":
                 self._tend_after = self.now() + SETTLE_MS

@@ -135,7 +135,8 @@ class Succession:
 
     def suspect(self, id_: str, reason: str, grace_s: float = 0.0) -> None:
         """Any hint that the peer is gone leads here."""
-        if self.engine.state.over(id_) or id_ in self._succeeding or self._closed or not self.engine.incarnation:
+        me = self.engine.incarnation
+        if self.engine.state.over(id_) or id_ in self._succeeding or self._closed or not me or self.engine.state.over(me):
             return
         event(log, logging.WARNING, "peer.suspect", incarnation=id_, reason=reason)
         self._spawn(id_, self._succeed(self.engine.state.incarnations[id_], grace_s))
@@ -149,8 +150,10 @@ class Succession:
             self.handover.drain()  # descriptors in flight survive their sender
             self.handover.part()
         await self._gather(dead.id)
+        if self.engine.state.over(self.engine.incarnation):
+            return  # we have left meanwhile: who starts next is its heir
         reach("heir.before")
-        taken = await self._mirror.take_fence_of(dead.node, dead.number, lambda: encode_entry([self._heir(dead)]))
+        taken = await self._mirror.take_fence_of(dead.node, dead.number, lambda: self._heir_entry(dead))
         reach("heir.after")
         if not taken and not self.engine.state.over(dead.id):
             # its next incarnation has taken its fence: nothing of it can be appended any more, the entry is enough
@@ -202,6 +205,9 @@ class Succession:
             # Fenced and the like end the node through mirror.failed; anything else is a defect and must not be silent
             context = {"message": "succession failed", "exception": task.exception()}
             asyncio.get_running_loop().call_exception_handler(context)
+
+    def _heir_entry(self, dead: Incarnation) -> bytes:
+        return encode_entry([self._heir(dead)], self.engine.state.meta.version)
 
     def _heir(self, dead: Incarnation) -> Heir:
         return Heir(dead.id, self._held(dead.id), self._poison.frame_of(dead.node))

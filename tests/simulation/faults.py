@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from switch import points
+from switch.core.proposals import VERSION
+
 if TYPE_CHECKING:
     from simulation import Simulation
 
 SYSTEM_CALLS = 400  # a node makes so many in a few hundred milliseconds
+POINTS = [point for point in points.POINTS if point != "join.after"]  # that comes too early for this
 
 
 class Fault(msgspec.Struct):
@@ -26,6 +30,7 @@ class Plan(msgspec.Struct):
     requests: int = 4
     members: int = 1
     store: bool = False
+    old: bool = False  # the pair begins with the software before this one
     faults: list[tuple[float, Fault]] = []
 
     @property
@@ -51,8 +56,8 @@ def kill(dice: random.Random) -> Fault:
     name = _node(dice)
 
     def strike(simulation: "Simulation") -> None:
-        if simulation.duplex:
-            simulation.kill(name, "at an instant of its own")
+        simulation.node_fault()
+        simulation.kill(name, "at an instant of its own")
 
     return Fault(f"kill {name}", strike)
 
@@ -62,12 +67,21 @@ def kill_in_a_turn(dice: random.Random) -> Fault:
     name, calls = _node(dice), dice.randrange(1, SYSTEM_CALLS)
 
     def strike(simulation: "Simulation") -> None:
-        process = simulation.units[name].process
-        if simulation.duplex and process is not None:
-            simulation.kills += 1
-            process.doom = calls
+        simulation.node_fault()
+        simulation.doom(name, calls)
 
     return Fault(f"kill {name} {calls} system calls later", strike)
+
+
+def kill_at_a_point(dice: random.Random) -> Fault:
+    """Where the code says that something is about to happen, or has just happened (switch/points.py)."""
+    name, point, count = _node(dice), dice.choice(POINTS), dice.choice((1, 1, 2, 3, 8))
+
+    def strike(simulation: "Simulation") -> None:
+        simulation.node_fault()
+        simulation.doom(name, count, point)
+
+    return Fault(f"kill {name} at {point}, the {count}. time", strike)
 
 
 def kill_returning(dice: random.Random) -> Fault:
@@ -75,9 +89,9 @@ def kill_returning(dice: random.Random) -> Fault:
     name, after = _node(dice), 0.3 + dice.random() * 0.6
 
     def strike(simulation: "Simulation") -> None:
-        if simulation.duplex:
-            simulation.kill(name, "to be killed again when it comes back")
-            simulation.world.at(after, lambda: simulation.kill(name, "while it comes back"))
+        simulation.node_fault()
+        simulation.kill(name, "to be killed again when it comes back")
+        simulation.world.at(after, lambda: simulation.kill(name, "while it comes back"))
 
     return Fault(f"kill {name}, and again {after * 1000:.0f} ms later", strike)
 
@@ -88,22 +102,18 @@ def kill_the_heir(dice: random.Random) -> Fault:
     other = "b" if name == "a" else "a"
 
     def strike(simulation: "Simulation") -> None:
-        process = simulation.units[other].process
-        if simulation.duplex and process is not None:
-            simulation.checks.resets_excused = True
-            simulation.kill(name, "and its heir a little later")
-            simulation.kills += 1
-            process.doom = calls
+        simulation.checks.resets_excused = True
+        simulation.kill(name, "and its heir a little later")
+        simulation.doom(other, calls)
 
     return Fault(f"kill {name}, and its heir {calls} system calls later", strike)
 
 
 def kill_both(dice: random.Random) -> Fault:
     def strike(simulation: "Simulation") -> None:
-        if simulation.duplex:
-            simulation.checks.resets_excused = True
-            for name in "ab":
-                simulation.kill(name, "both at once")
+        simulation.checks.resets_excused = True
+        for name in "ab":
+            simulation.kill(name, "both at once")
 
     return Fault("kill both", strike)
 
@@ -113,8 +123,9 @@ def stop(dice: random.Random) -> Fault:
     name, seconds = _node(dice), _duration(dice, 0.8)
 
     def strike(simulation: "Simulation") -> None:
+        simulation.node_fault()
         process = simulation.units[name].process
-        if simulation.duplex and process is not None:
+        if process is not None and process.alive:
             simulation.world.trace(name, "stopped")
             process.stop()
 
@@ -132,6 +143,7 @@ def slow(dice: random.Random) -> Fault:
     name, factor, seconds = _node(dice), dice.choice((5, 20, 100)), _duration(dice, 0.8)
 
     def strike(simulation: "Simulation") -> None:
+        simulation.node_fault()
         process = simulation.units[name].process
         if process is not None:
             process.slowness = factor
@@ -145,13 +157,33 @@ def restart(dice: random.Random) -> Fault:
     name, after = _node(dice), 0.1 + dice.random() * 0.5
 
     def strike(simulation: "Simulation") -> None:
+        simulation.node_fault()
         unit = simulation.units[name]
-        if simulation.duplex:
-            simulation.world.trace(name, "asked to stop")
-            unit.stop()
-            simulation.world.at(after, unit.start)
+        simulation.world.trace(name, "asked to stop")
+        unit.stop()
+        simulation.world.at(after, unit.start)
 
     return Fault(f"restart {name}", strike)
+
+
+def upgrade(dice: random.Random) -> Fault:
+    """Both nodes get the newer software, one after the other; what else happens meanwhile is for the other faults."""
+    first, between = _node(dice), 0.5 + dice.random() * 0.5
+
+    def strike(simulation: "Simulation") -> None:
+        for name, when in ((first, 0.0), ("b" if first == "a" else "a", between)):
+            simulation.world.at(when, lambda name=name: _upgrade(simulation, name))
+
+    return Fault(f"upgrade {first}, and its peer {between * 1000:.0f} ms later", strike)
+
+
+def _upgrade(simulation: "Simulation", name: str) -> None:
+    simulation.node_fault()
+    unit = simulation.units[name]
+    simulation.world.trace(name, "is upgraded")
+    unit.version = VERSION
+    unit.stop()
+    simulation.world.at(0.1, unit.start)
 
 
 def wall_clock(dice: random.Random) -> Fault:
@@ -210,7 +242,9 @@ def break_sessions(dice: random.Random) -> Fault:
     def strike(simulation: "Simulation") -> None:
         simulation.checks.resets_excused = True
         connections = simulation.network.connections()
-        for connection in own.sample(connections, min(len(connections), own.randrange(1, 4))):
+        # as with a terminal's reset (outside.py): not within the instant of an answer
+        quiet = [wire for wire in connections if all(end.written == end.acked for end in (wire.connecting, wire.accepted))]
+        for connection in own.sample(quiet, min(len(quiet), own.randrange(1, 4))):
             simulation.network.break_(connection)
 
     return Fault("sessions break", strike)
@@ -238,6 +272,18 @@ def storm(dice: random.Random) -> Fault:
     return Fault("all terminals reconnect", strike)
 
 
+def poison(dice: random.Random) -> Fault:
+    """A frame that ends who parses it: two owners die of it, then it is quarantined."""
+    pick = dice.random()
+
+    def strike(simulation: "Simulation") -> None:
+        simulation.checks.resets_excused = True
+        terminals = simulation.terminals
+        terminals[int(pick * len(terminals))].poison = True
+
+    return Fault("a terminal sends a poison frame", strike)
+
+
 # --- the issuer
 
 
@@ -253,9 +299,9 @@ def issuer(dice: random.Random) -> Fault:
 
 
 KINDS: list[tuple[int, Maker]] = [
-    (6, kill), (8, kill_in_a_turn), (3, kill_returning), (3, kill_the_heir), (3, kill_both), (4, stop), (2, slow),
-    (4, restart), (1, wall_clock), *((1, each) for each in ETCD), (2, break_sessions), (2, cut_sessions), (1, storm),
-    (5, issuer),
+    (6, kill), (8, kill_in_a_turn), (5, kill_at_a_point), (3, kill_returning), (3, kill_the_heir), (3, kill_both),
+    (4, stop), (2, slow), (4, restart), (1, wall_clock), *((1, each) for each in ETCD), (2, break_sessions),
+    (2, cut_sessions), (1, storm), (1, poison), (5, issuer),
 ]  # fmt: skip
 
 
@@ -263,10 +309,12 @@ def draw(dice: random.Random) -> Plan:
     """What the seed does."""
     makers = [maker for weight, maker in KINDS for _ in range(weight)]
     found = []
-    for _ in range(dice.choice((1, 1, 2, 2, 3, 4))):
+    for _ in range(dice.choice((1, 2, 2, 3, 4, 6))):
         found.append((dice.random(), dice.choice(makers)(dice)))
+    if old := dice.random() < 0.1:
+        found.append((dice.random() * 0.3, upgrade(dice)))
     found.sort(key=lambda each: each[0])
     return Plan(
-        terminals=dice.randrange(1, 7), requests=dice.randrange(3, 8), members=dice.choice((1, 1, 3)),
-        store=dice.random() < 0.4, faults=found,
+        terminals=dice.randrange(1, 5), requests=dice.randrange(2, 6), members=dice.choice((1, 1, 3)),
+        store=dice.random() < 0.4, old=old, faults=found,
     )  # fmt: skip

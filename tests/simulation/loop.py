@@ -13,6 +13,25 @@ from world import MONOTONIC_S, Killed, Process
 TURN_S = 0.000_05  # of CPU for one turn, times what the callbacks are
 
 
+class Fire:
+    """A reader or writer that is to be called; until then it may be removed."""
+
+    __slots__ = ("fd", "loop", "table")
+    _cancelled = False
+
+    def __init__(self, loop: "SimLoop", table: dict[int, tuple[Callable[..., None], tuple[Any, ...]]], fd: int) -> None:
+        self.loop, self.table, self.fd = loop, table, fd
+
+    def _run(self) -> None:
+        entry = self.table.get(self.fd)
+        if entry is None:
+            return
+        try:
+            entry[0](*entry[1])
+        except Exception as error:
+            self.loop.call_exception_handler({"message": f"in {entry[0]}", "exception": error})
+
+
 class SimLoop(asyncio.AbstractEventLoop):
     """Ready callbacks run in turns; readers and writers are level-triggered as with epoll(7)."""
 
@@ -21,7 +40,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self.world = process.world
         self.defects: list[dict[str, Any]] = []
         self.on_defect: Callable[[dict[str, Any]], None] = self.defects.append
-        self._ready: list[asyncio.Handle] = []
+        self._ready: list[Any] = []  # asyncio.Handle and Fire
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._count = 0
         self._readers: dict[int, tuple[Callable[..., None], tuple[Any, ...]]] = {}
@@ -53,12 +72,16 @@ class SimLoop(asyncio.AbstractEventLoop):
         process, world = self.process, self.world
         if not process.alive or process.stopped:
             return
-        former = events._get_running_loop()
         events._set_running_loop(self)
+        world.process = process
         try:
-            world.within(process, self._run_once)
+            self._run_once()
+        except Killed:
+            if process.alive:
+                raise
         finally:
-            events._set_running_loop(former)
+            world.process = None
+            events._set_running_loop(None)
         if not process.alive:
             return
         cost = TURN_S * process.slowness * (0.5 + world.dice.random())
@@ -72,10 +95,10 @@ class SimLoop(asyncio.AbstractEventLoop):
         now = self.world.now
         while self._timers and self._timers[0][0] <= now:
             handle = heapq.heappop(self._timers)[2]
-            if not handle.cancelled():
+            if not handle._cancelled:
                 self._ready.append(handle)
         fds = self.process.fds
-        for fd in list(self._hot):
+        for fd in list(self._hot) if self._hot else ():
             file = fds.get(fd)
             if file is None:
                 self._hot.pop(fd, None)
@@ -85,22 +108,17 @@ class SimLoop(asyncio.AbstractEventLoop):
             if not readable and not writable:
                 self._hot.pop(fd, None)
             if readable:
-                self._ready.append(asyncio.Handle(self._fire, (self._readers, fd), self, None))
+                self._ready.append(Fire(self, self._readers, fd))
             if writable:
-                self._ready.append(asyncio.Handle(self._fire, (self._writers, fd), self, None))
+                self._ready.append(Fire(self, self._writers, fd))
         ready, self._ready = self._ready, []
         if len(ready) > 1 and self.world.chance(0.05):
             ready, self._ready = ready[:1], ready[1:]
         for handle in ready:
-            if not handle.cancelled():
+            if not handle._cancelled:
                 handle._run()
                 if not self.process.alive:
                     return
-
-    def _fire(self, table: dict[int, tuple[Callable[..., None], tuple[Any, ...]]], fd: int) -> None:
-        entry = table.get(fd)
-        if entry is not None:
-            entry[0](*entry[1])
 
     def wake(self, fd: int) -> None:
         """A file changed."""

@@ -14,6 +14,7 @@ DIALECT = Iso8583Codec(Iso8583Options()).dialect
 PAN = "4539511619543487"  # to be seen nowhere but on the wire
 TRACK = f"{PAN}=30122011000012345678"
 PINBLOCK = "7A3B19C4D5E6F708"
+DELAYED_ACK_S = 0.06  # Linux acknowledges within 40 ms
 _STAN, _RRN, _AMOUNT, _TERMINAL, _ORIGINAL = "909091", "909090909092", "000090909093", "TERM9094", "909095"
 
 
@@ -48,7 +49,7 @@ class Request:
         self.answers: list[str] = []  # DE39 of every 0210
         self.outcome = ""  # "approved", "declined", "reversed"; "" while it is not known
 
-    def message(self, mti: str) -> bytes:
+    def message(self, mti: str, *, poison: bool = False) -> bytes:
         """The frame of the request, its repeat, its reversal, or the repeat of that."""
         payload = _TEMPLATES[mti]
         stan = self.reversal if mti >= "0400" else self.stan
@@ -57,6 +58,8 @@ class Request:
             (_TERMINAL, self.terminal),
         ):  # fmt: skip
             payload = payload.replace(placeholder.encode(), value.encode())
+        if poison:
+            payload = payload.replace(b"MERCHANT", b"POISON__")
         return frame(payload)
 
 
@@ -90,6 +93,7 @@ class Terminal:
     def __init__(self, world: World, network: Any, number: int, addresses: list[tuple[str, int]], requests: int) -> None:
         self.name = f"TERM{number:04d}"
         self.requests: list[Request] = []
+        self.poison = False  # its next new request kills who parses it
         self.lost_sessions: list[tuple[float, float]] = []  # since when it was connected, when it was ended
         self._world, self._network, self._addresses = world, network, addresses
         self._left = requests
@@ -98,6 +102,7 @@ class Terminal:
         self._connected_at = 0.0
         self._frames = Frames(self.name)
         self._request: Request | None = None
+        self._heard_at = 0.0
         self._sends = 0  # of the message at hand
         self._awaits = ""  # MTI of the answer
         self._timer: Any = None
@@ -116,10 +121,16 @@ class Terminal:
 
     def reset(self) -> None:
         """It goes away without a word, and comes back."""
-        if self._wire is not None:
-            self._world.trace(self.name, "resets its connection")
-            self._wire.reset()
-            self._away()
+        if self._wire is None:
+            return
+        if self._world.now - self._heard_at < DELAYED_ACK_S:
+            # its kernel would reset a connection on which it has read an answer that it has not acknowledged yet: to the
+            # switch that answer was never delivered. No terminal lets go of its line within the instant of an approval.
+            self._world.at(DELAYED_ACK_S, self.reset)
+            return
+        self._world.trace(self.name, "resets its connection")
+        self._wire.reset()
+        self._away()
 
     # --- its connection
 
@@ -176,7 +187,8 @@ class Terminal:
         self._awaits = "0210" if mti < "0400" else "0410"
         if self._connected:
             self._world.trace(self.name, f"sends {mti} rrn={request.rrn}")
-            data = request.message(mti)
+            poison, self.poison = self.poison and mti == "0200", self.poison and mti != "0200"
+            data = request.message(mti, poison=poison)
             if self._wire.send(data) != len(data):
                 self._world.trace(self.name, "cannot send")
         if self._timer is not None:
@@ -195,6 +207,7 @@ class Terminal:
             self._say("0400" if self._awaits == "0210" else "0401")
 
     def _heard(self, body: Any) -> None:
+        self._heard_at = self._world.now
         mti, rrn, code = body.mti, body.fields[37], body.fields[39]
         self._world.trace(self.name, f"hears {mti} rrn={rrn} DE39={code}")
         request = next((each for each in self.requests if each.rrn == rrn), None)

@@ -40,7 +40,7 @@ class Result(msgspec.Struct):
     plan: list[str] = []
     lines: list[str] = []
     virtual_s: float = 0.0
-    real_s: float = 0.0
+    cpu_s: float = 0.0
     requests: int = 0
     entries: int = 0
     kills: int = 0
@@ -84,13 +84,15 @@ class Simulation:
         self.network = Network(world)
         self.cluster = Cluster(world, members=self.plan.members)
         self.checks = checks.Checks(self)
-        self.kills = 0
         self.issuer = Issuer(world, self.network, ISSUER)
         config = configuration(self.plan.members)
         path = PathTwin("/etc/switch.toml")
         self.units = {
             name: Unit(world, self.network, name, config, path, store=self.plan.store) for name in "ab"
         }
+        if self.plan.old:
+            for unit in self.units.values():
+                unit.version -= 1
         addresses = [("127.0.0.1", port) for port in PORTS.values()]
         self.terminals = [
             Terminal(world, self.network, number, addresses, self.plan.requests)
@@ -99,7 +101,7 @@ class Simulation:
 
     def run(self) -> Result:
         """To the end of everything, or to the first violation."""
-        world, began = self.world, time.perf_counter()
+        world, began = self.world, time.process_time()
         result = Result(world.seed, plan=self.plan.texts)
         sockets = SocketModule(self.network)
         try:
@@ -116,10 +118,10 @@ class Simulation:
             world.trace("VIOLATION", str(violation))
         result.lines = world.lines
         result.virtual_s = round(world.now, 3)
-        result.real_s = time.perf_counter() - began
+        result.cpu_s = time.process_time() - began
         result.requests = sum(len(terminal.requests) for terminal in self.terminals)
         result.entries = self.checks.entries
-        result.kills = self.kills
+        result.kills = sum(unit.deaths for unit in self.units.values())
         return result
 
     def _run(self) -> None:
@@ -170,17 +172,31 @@ class Simulation:
         for name, unit in self.units.items():
             if not unit.live or unit.node is None:
                 return f"{name} is not live"
-            state = unit.node.engine.state
+            state, version = unit.node.engine.state, unit.node.engine.version
+            if state.meta.version != min(each.version for each in self.units.values()) and unit.version == version:
+                return f"entries are of version {state.meta.version}"
             if state.transactions:
                 return f"{name} has open transactions {sorted(state.transactions)}"
             if state.advices:
                 return f"{name} has advices {sorted(state.advices)}"
         return ""
 
+    def node_fault(self) -> None:
+        """Another one begins. Sessions survive one at a time: two that overlap may end them (never a transaction)."""
+        processes = [unit.process for unit in self.units.values() if unit.wanted and unit.process is not None]
+        busy = any(process.doom or process.stopped or process.slowness > 1 for process in processes)
+        if busy or len(processes) < 2 or not self.duplex:
+            self.checks.resets_excused = True
+
+    def doom(self, name: str, count: int, point: str = "") -> None:
+        """It is killed at its so many next system calls, or when it reaches a point so many times."""
+        process = self.units[name].process
+        if process is not None:
+            process.doom_at, process.doom = point, count
+
     def kill(self, name: str, why: str) -> None:
         process = self.units[name].process
         if process is not None and process.alive:
-            self.kills += 1
             self.world.trace(name, f"killed: {why}")
             process.kill()
 

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 from loop import SimLoop
-from world import File, Process, Violation, World
+from world import File, Killed, Process, Violation, World
 
 from switch.config import Config
+from switch.core.proposals import VERSION
 from switch.core.records import Status
 from switch.mirror.errors import MirrorError
 from switch.node import Diverged, Node
@@ -15,6 +16,7 @@ from switch.poison import PoisonEntry
 
 START_S = 0.25  # Python's start
 RESTART_S = 0.1  # the unit's RestartSec
+POISON = b"POISON"
 
 
 class Unit:
@@ -24,7 +26,10 @@ class Unit:
         self.name = name
         self.process: Process | None = None
         self.node: Node | None = None
+        self.version = VERSION  # of entries, the newest that its software applies
         self.lives = 0
+        self.deaths = 0  # by SIGKILL
+        self._exits = False
         self.wanted = False
         self.ready = False
         self.on_defect: Callable[[str], None] = self._defect
@@ -48,7 +53,7 @@ class Unit:
             return
         world = self._world
         self.lives += 1
-        self.node, self.ready = None, False
+        self.node, self.ready, self._exits = None, False, False
         process = self.process = world.spawn(self.name)
         process.ended.append(lambda: self._ended(process))
         loop = SimLoop(process)
@@ -67,6 +72,19 @@ class Unit:
 
     async def _main(self) -> None:
         node = self.node = Node(self._config, self.name, self._path)
+        node.engine.version = self.version
+        offer, process = node.engine.offer, self.process
+
+        def poisonable(session: Any, start: int, end: int, frame: Any, age_ms: int) -> Any:
+            """A defect that the product does not have: it dies of a frame."""
+            if POISON in bytes(frame.payload):
+                assert process is not None
+                self._world.trace(self.name, "dies of a poison frame")
+                process.kill()
+                raise Killed
+            return offer(session, start, end, frame, age_ms)
+
+        node.engine.offer = poisonable  # type: ignore[method-assign]
         try:
             await node.run(self._ready)
         finally:
@@ -83,10 +101,12 @@ class Unit:
             self.on_defect(f"{self.name}: {type(error).__name__}: {error}")
         if isinstance(error, Diverged | PoisonEntry):
             self.on_defect(f"{self.name}: {error}")
+        self._exits = True
         process.kill()
 
     def _ended(self, process: Process) -> None:
         self.ready = False
+        self.deaths += not self._exits
         if self.wanted and process is self.process:
             self._world.at(RESTART_S, self.start)
 

@@ -80,7 +80,8 @@ class Process:
         self.fds: dict[int, File] = {}
         self.loop: Any = None
         self.ended: list[Callable[[], None]] = []  # told when it has ended
-        self.doom = 0  # killed when it has made so many more system calls; 0: not
+        self.doom = 0  # killed when it has made so many more system calls (of that name); 0: not
+        self.doom_at = ""
 
     def give(self, file: File) -> int:
         """A descriptor for the file: the lowest that is free (POSIX open)."""
@@ -196,7 +197,7 @@ class World:
             raise Killed
         if self.called is not None:
             self.called(process, name)
-        if process.doom:
+        if process.doom and (not process.doom_at or process.doom_at == name):
             process.doom -= 1
             if not process.doom:
                 self.trace(process.name, f"killed at {name}")
