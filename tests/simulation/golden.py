@@ -57,6 +57,7 @@ class Puppet(Terminal):
     """A terminal that does what the script says; of its own it repeats after a silence."""
 
     on = ""  # the node that its connection is to belong to
+    free = False  # the story is over: it acts of its own
 
     def begin(self) -> None:
         """Not of its own."""
@@ -78,7 +79,10 @@ class Puppet(Terminal):
         return wire
 
     def _away(self) -> None:
-        self.leaves()
+        if self.free:
+            super()._away()
+        else:
+            self.leaves()
 
     @property
     def address(self) -> str:
@@ -103,7 +107,8 @@ class Story(Simulation):
         self._snapshots = 0
         self._script = [line for line in script if not self._setting(line)]
         terminals = len(self._lines)
-        super().__init__(1, plan=Plan(terminals=terminals, requests=0, store="fd store" in script))
+        plan = Plan(terminals=terminals, requests=0, store="fd store" in script, old="old software" in script)
+        super().__init__(1, plan=plan)
         calm(self.world)
         self.terminals = [
             Puppet(self.world, self.network, number, [], 0) for number in range(1, terminals + 1)
@@ -123,7 +128,7 @@ class Story(Simulation):
                 self._columns = names
             case ["snapshot", "every", number, "entries"]:
                 self._snapshots = int(number)
-            case ["fd", "store"]:
+            case ["fd", "store"] | ["old", "software"]:
                 pass
             case _:
                 return False
@@ -196,6 +201,7 @@ class Story(Simulation):
             wire.cut_until = 0.0
             self.network.break_(wire)
         for terminal in self.terminals:
+            terminal.free = True
             if not terminal.connected:
                 terminal.returns()
         for unit in self.units.values():
@@ -207,7 +213,7 @@ class Story(Simulation):
 
     def _until(self, condition: Callable[[], bool], what: str) -> None:
         if not self.world.run(condition, self.world.now + STEP_S):
-            raise ScriptError(f"never came: {what}\n{self.drawing.render()}")
+            raise ScriptError(f"never came: {what} ({self.unsettled() or 'settled'})\n{self.drawing.render()}")
 
     def _told(self, fact: str) -> None:
         """A fact. If the script waits for it, the step is done at this very moment."""
@@ -259,6 +265,9 @@ class Story(Simulation):
                 pass
             case [name, "sends", "0200"]:
                 self._terminal(name).sends()
+            case [name, "is", "about", "to", "send", "poison"]:
+                self._terminal(name).poison = True
+                self.checks.resets_excused = True  # its session is to end
             case [name, "leaves"]:
                 self.drawing.arrow(name, self._terminal(name).on, "RST")
                 self._terminal(name).leaves().reset()
@@ -287,8 +296,13 @@ class Story(Simulation):
             case ["thaw", name]:
                 note(name, "continued (SIGCONT)")
                 units[name].process.go_on()
+            case [name, "stays", "away"]:
+                units[name].wanted = False
             case ["start", name]:
                 units[name].start()
+            case ["upgrade", name]:
+                note(name, "new software")
+                units[name].version += 1
             case ["ask", name, "to", "leave"]:
                 note(name, "asked to leave (SIGTERM)")
                 units[name].stop()

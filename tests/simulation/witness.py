@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
-import etcd_twin
+import etcd_calls
 from drawing import Drawing
 from etcd_store import Txn
 from outside import DIALECT
@@ -41,6 +41,7 @@ SAID = {  # log events that are part of a story
     "append.settling": "settles its append by an empty entry",
     "mirror.started": "has read the log",
     "log.truncated": "truncates the log below its snapshot",
+    "input.quarantined": "two owners died at this frame: it is not looked at",
     "watch.gap": "its watch has a gap: it reads the log",
     "snapshot.loaded": "loads the snapshot",
 }
@@ -75,7 +76,7 @@ class Witness:
         cluster.store.txn = lambda request: self._answered(request, txn(request))
         cluster.send = lambda call: self._send(call, send)
         with (
-            _before(etcd_twin.SimEndpoint, "Txn", self._append),
+            _before(etcd_calls.SimEndpoint, "Txn", self._append),
             _before(Node, "apply", self._applies),
             _before(Polling, "poll", lambda polling: self._fact(f"{self._who} polls")),
             _before(Succession, "received", self._received),
@@ -219,7 +220,8 @@ class Witness:
 
     def _adopted(self, state: int, connection: Connection, session: Session, *_: Any) -> None:
         """What the kernel says of a socket that somebody else had, against the state."""
-        if not session.applied and not session.output and session.owner[:1] == self._who:
+        me = self._simulation.units[self._who].node.engine.incarnation
+        if not session.applied and not session.output and session.owner == me:
             return  # new, and its own
         name = self._names[session.id]
         consumed = f"consumed {connection.consumed} of {session.applied}"
@@ -271,7 +273,7 @@ class Witness:
         if who not in columns:
             return
         if who in "ab":
-            if verb in ("starts,", "exits", "exits:", "killed"):
+            if verb in ("starts,", "exits", "exits:", "killed", "dies"):
                 self._drawing.note(who, text.partition(",")[0])
                 self._tell(f"{who} {verb.strip(',:')}")
             return

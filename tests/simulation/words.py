@@ -91,6 +91,7 @@ _TEXTS: dict[type, Callable[[Words, Any, bool], str]] = {
     p.Forget: lambda words, q, good: f"Forget segment {q.segment}",
     p.Join: lambda words, q, good: f"Join {q.node}{q.number}",
     p.Live: lambda words, q, good: "Live",
+    p.Activate: lambda words, q, good: f"Entries are of version {q.version}",
     p.Leaving: lambda words, q, good: "Leaving",
     p.Leave: lambda words, q, good: "Leave",
     p.Heir: lambda words, q, good: f"Heir of {q.dead}: {sessions(len(q.held))}",
