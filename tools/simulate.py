@@ -53,11 +53,12 @@ def _explain(seed: int, whole: bool) -> None:
 
 def _golden(name: str, accept: bool) -> None:
     """Draw, or accept, the interactions of tests/simulation/golden whose names begin so."""
-    if str(SIMULATION) not in sys.path:
-        sys.path.insert(0, str(SIMULATION))
-    import golden  # only now: it is part of the tests
+    import golden  # as above
 
-    for each in [each for each in golden.names() if each.startswith(name)]:
+    chosen = [each for each in golden.names() if each.startswith(name)]
+    if not chosen:
+        raise typer.BadParameter(f"there is no golden interaction {name!r}")
+    for each in chosen:
         if accept:
             golden.accept(each)
         else:
