@@ -51,7 +51,22 @@ def _explain(seed: int, whole: bool) -> None:
     print(f"replay: tools/simulate --seed {seed} --trace")
 
 
+def _golden(name: str, accept: bool) -> None:
+    """Draw, or accept, the interactions of tests/simulation/golden whose names begin so."""
+    import golden  # as above
+
+    chosen = [each for each in golden.names() if each.startswith(name)]
+    if not chosen:
+        raise typer.BadParameter(f"there is no golden interaction {name!r}")
+    for each in chosen:
+        if accept:
+            golden.accept(each)
+        else:
+            print(f"{golden.read(each)[0]}\n{golden.play(each)}")
+
+
 def main(
+    name: Annotated[str, typer.Argument(help="of a golden interaction, or how it begins")] = "",
     seed: Annotated[int | None, typer.Option(help="one seed")] = None,
     seeds: Annotated[str, typer.Option(help="A..B: all of these")] = "",
     minutes: Annotated[float | None, typer.Option(help="as many as there is time for")] = None,
@@ -59,9 +74,14 @@ def main(
     jobs: Annotated[int, typer.Option(help="processes")] = os.cpu_count() or 1,
     trace: Annotated[bool, typer.Option(help="print the whole history of --seed")] = False,
     failures: Annotated[int, typer.Option(help="stop after so many failing seeds")] = 5,
+    golden: Annotated[bool, typer.Option("--golden", help="draw the golden interactions, or the one that is named")] = False,
+    accept: Annotated[bool, typer.Option("--accept", help="and write the drawings into their files")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="write the figures here")] = None,
 ) -> None:
     """Exit code 0 when every invariant held in every seed."""
+    if golden:
+        _golden(name, accept)
+        return
     if seed is not None:
         result = run(seed, tracing=trace)
         if trace or result.violation:
