@@ -37,7 +37,7 @@ SAID = {  # log events that are part of a story
     "switch.resumed": "goes on",
     "node.serving": "serves as {incarnation}",
     "store.restored": "gets {sockets} from its fd store",
-    "session.unknown": "has a socket that no entry knows: opens it",
+    "session.unknown": "has a socket of a session that is over: closes it",
     "append.settling": "settles its append by an empty entry",
     "mirror.started": "has read the log",
     "log.truncated": "truncates the log below its snapshot",
