@@ -122,6 +122,8 @@ def iso20022() -> Seeds:
         ).encode(),
         "report": transfers.pacs_002("ACSC").encode(),
         "refused": transfers.pacs_002("RJCT", reason="AC04").encode(),
+        "far-year": transfers.pacs_008().replace("<CreDtTm>2", f"<CreDtTm>{'2' * 50}").encode(),
+        "relative": transfers.with_header(transfers.pacs_008()).replace("<FIId>", '<FIId xmlns:r="x">').encode(),
         "invalid": transfers.pacs_008(count=7).replace("<ChrgBr>SLEV</ChrgBr>", "").encode(),
     }
 
