@@ -6,6 +6,7 @@
 from collections.abc import Iterable, Sequence
 
 import invariants
+from msgspec.structs import replace
 
 from messages.framing import Framer
 from messages.iso8583.codec import Iso8583Codec
@@ -24,6 +25,7 @@ from switch.core.proposals import (
     Heir,
     Input,
     Join,
+    Leave,
     Live,
     Open,
     Proposal,
@@ -65,6 +67,15 @@ def rules(*, limits: Limits | None = None, **links: dict[str, object]) -> Rules:
             Route(name="transfers", source=["bank"], targets=["hub"]),
         ],
         limits=limits or Limits(),
+    )
+
+
+def without(given: Rules, *gone: str) -> Rules:
+    """The same with these links gone, and the routes that need them."""
+    return replace(
+        given,
+        links=[link for link in given.links if link.name not in gone],
+        routes=[route for route in given.routes if not {*gone} & {*route.source, *route.targets}],
     )
 
 
@@ -121,10 +132,15 @@ class Pair:
 
     # --- lives
 
-    def die(self, node: str, held: Iterable[str] = ()) -> None:
-        """The node's process ends; the other one sees it and is its heir."""
+    def die(self, node: str, held: Iterable[str] = (), poison: str = "") -> None:
+        """The node's process ends, at the frame `poison` if it names one; the other one sees it and is its heir."""
         dead = self.engines.pop(node)
-        self.append(next(iter(self.engines)), Heir(dead.incarnation, tuple(held)))
+        self.append(next(iter(self.engines)), Heir(dead.incarnation, tuple(held), poison))
+
+    def leave(self, node: str) -> None:
+        """The node ends in order; what is left of it is the other's."""
+        assert self.append(node, Leave()) == [True]
+        del self.engines[node]
 
     def restart(self, node: str) -> None:
         """A new life of the node: it loads a snapshot, joins, lives."""
@@ -132,6 +148,11 @@ class Pair:
         self.engines = dict(sorted(self.engines.items()))
         self.join(node)
         self.append(node, Live())
+
+    def reload(self, node: str) -> None:
+        """The node's engine goes on from a snapshot: the log was truncated under it."""
+        fresh = self.loaded(node)
+        self.engines[node].load(fresh.state, self.now_ms)
 
     def loaded(self, node: str) -> Engine:
         """A further engine, from a snapshot of the present state."""

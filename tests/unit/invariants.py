@@ -33,6 +33,7 @@ def check(pair, proposals, applied) -> None:
     for name in INDEXES:
         for engine in pair.engines.values():
             assert _plain(getattr(engine.state, name)) == _plain(getattr(copy, name)), f"index {name}"
+    _owners(state)
     _sessions(pair.seen, state)
     _requests(pair, proposals, applied.accepted)
     _bounds(pair, state)
@@ -53,6 +54,14 @@ def _plain(index):
     if not isinstance(index, dict):
         return index
     return {key: value for key, value in index.items() if value is None or value}
+
+
+def _owners(state: State) -> None:
+    """Everything is somebody's who can act, if anyone can."""
+    if state.lead():
+        for item in (*state.sessions.values(), *state.transactions.values()):
+            assert not state.over(state.acting(item.owner)), "nobody acts for a session or transaction"
+    assert len(state.marks) <= 100
 
 
 def _sessions(seen: Seen, state: State) -> None:
@@ -115,6 +124,7 @@ def _told(seen: Seen, id_: str, acked: int) -> None:
 
 def _bounds(pair, state: State) -> None:
     rules = pair.engines[next(iter(pair.engines))].rules
+    assert {session.link for session in state.sessions.values()} <= {link.name for link in rules.links}
     for link in rules.links:
         assert state.waiting.get(link.name, 0) <= link.inflight_max
     assert len(state.transactions) <= rules.limits.transactions_max

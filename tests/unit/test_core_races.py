@@ -6,22 +6,31 @@ The invariants stand in invariants.py and are looked at after each entry.
 import random
 
 import pytest
-from engines import FRAMER, UTC, Pair, answer_to, card, rules, status, transfer
+from engines import CARDS, FRAMER, UTC, Pair, answer_to, card, network, rules, status, transfer, without
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from messages.message import MessageError
-from switch.core.proposals import Acked, Connected, End, Move, Open
+from switch.core.proposals import Acked, Configure, Connected, End, Leaving, Move, Open, Piece, Snapshot
 from switch.core.records import Role
 from switch.core.rules import Limits
 
-RULES = rules(
-    pos={},
-    net={"timeout_ms": 1_500, "inflight_max": 3, "lane_max": 4, "advice_retry_ms": 300, "advice_tries_max": 2},
-    hub={"timeout_ms": 1_500, "iso20022": {"timeout_profile": "pending"}},
-    limits=Limits(replay_window_ms=3_000, segment_outcomes=2, waiters_max=2, transactions_max=5, outcomes_max=4),
-)
+LIMITS = Limits(replay_window_ms=3_000, segment_outcomes=2, waiters_max=2, transactions_max=5, outcomes_max=4)
+NET = {
+    "timeout_ms": 1_500, "inflight_max": 3, "lane_max": 4, "advice_retry_ms": 300, "advice_tries_max": 2,
+    "echo_interval_ms": 1_000, "network_timeout_ms": 1_500,
+}  # fmt: skip
+HUB = {"timeout_ms": 1_500, "iso20022": {"timeout_profile": "pending"}}
+RULES = rules(net=NET, hub=HUB, limits=LIMITS)
+# changes of the configuration: other times, links that go, one that changes its rail, and what is no configuration
+CHANGES = [
+    RULES.encode(),
+    rules(net={**NET, "timeout_ms": 700}, hub={**HUB, "timeout_ms": 300}, limits=LIMITS).encode(),
+    rules(net=NET, hub={**HUB, "iso20022": None, "iso8583": CARDS}, limits=LIMITS).encode(),
+    *(without(RULES, *gone).encode() for gone in (["hub"], ["net", "hub"], ["bank"])),
+    b"none",
+]
 NODES = st.sampled_from("ab")
 NUMBERS = st.integers(0, 9)
 COUNTS = st.sampled_from([1, 3, 99, 99])  # proposals of one entry
@@ -69,7 +78,8 @@ class Races(RuleBasedStateMachine):
         self.opened += 1
         id_ = f"{name}.{self.opened}"
         self.remotes[id_] = Remote()
-        self.queues[node].append((("open", id_), Open(id_, name, slot, f"c{id_}", "r:1", "l:1", "")))
+        peer = self.pair.state.nodes.get("b" if node == "a" else "a", "") if slot < 0 and self.opened % 3 == 0 else ""
+        self.queues[node].append((("open", id_), Open(id_, name, slot, f"c{id_}", "r:1", "l:1", peer)))
         if slot >= 0:
             self.queues[node].append((("connected", id_), Connected(id_, "l:1")))
 
@@ -141,6 +151,22 @@ class Races(RuleBasedStateMachine):
                 answer = status(number, {"00": "ACSC", "51": "PDNG" if late else "RJCT"}[code])
             self.remotes[sessions[on % len(sessions)]].input += FRAMER.frame(answer)
 
+    @precondition(lambda self: self._seldom())
+    @rule(pick=NUMBERS, code=st.sampled_from(["001", "002", "301"]))
+    def a_network_signs_on_or_off_or_echoes(self, pick: int, code: str) -> None:
+        sessions = self._alive("net")
+        if sessions:
+            self.remotes[sessions[pick % len(sessions)]].input += FRAMER.frame(network("0800", code))
+
+    @rule(on=NUMBERS, code=st.sampled_from(["00", "00", "91"]))
+    def a_network_answers_an_echo(self, on: int, code: str) -> None:
+        for id_ in self._alive("net"):
+            for out in self.pair.session(id_).outbox:
+                payload = FRAMER.cut(out.data).frames[0].payload
+                if out.role is Role.NETWORK and payload[:4] == b"0800" and out.offset not in self.remotes[id_].answered:
+                    self.remotes[id_].answered.add(out.offset)
+                    self.remotes[id_].input += FRAMER.frame(answer_to(payload, code))
+
     @precondition(lambda self: self.pair.index % 3 == 0)
     @rule(pick=NUMBERS)
     def a_session_ends(self, pick: int) -> None:
@@ -197,9 +223,12 @@ class Races(RuleBasedStateMachine):
             remote, session = self.remotes[id_], self.pair.session(id_)
             if self._node(id_) != node or remote.pending:
                 continue
-            start = session.applied
-            for frame in FRAMER.cut(remote.input[session.applied :]).frames[:4]:
-                end = session.applied + frame.end
+            start, held = session.applied, len(session.piece)
+            assert session.piece == remote.input[start - held : start] and (
+                not held or not FRAMER.cut(remote.input[: start - held]).need
+            ), "a piece is not what was sent since the last frame"
+            for frame in FRAMER.cut(remote.input[start - held :]).frames[:4]:
+                end = session.applied + frame.end - held
                 try:
                     proposal = engine.offer(session, start, end, frame, 0)
                 except MessageError:
@@ -207,6 +236,22 @@ class Races(RuleBasedStateMachine):
                 self.queues[node].append((("input", id_), proposal))
                 remote.pending += 1
                 start = end
+
+    @precondition(lambda self: self.pair.index % 3 == 0)
+    @rule(pick=NUMBERS, size=st.integers(1, 60))
+    def a_frame_fills_the_kernels_queue(self, pick: int, size: int) -> None:
+        """Of a frame that is not whole what is there moves into the state."""
+        sessions = [id_ for id_ in self._alive() if self._node(id_) and not self.remotes[id_].pending]
+        if sessions:
+            session = self.pair.session(sessions[pick % len(sessions)])
+            remote, start, held = self.remotes[session.id], session.applied, len(session.piece)
+            frames = FRAMER.cut(remote.input[start - held :]).frames[:1]
+            size = min(size, *[frame.end - held - 1 for frame in frames], 60)
+            for begin, end in ((start, start + size // 2), (start + size // 2, start + size)) if frames else ():
+                if begin < end:
+                    piece = Piece(session.id, begin, end, remote.input[begin:end])
+                    self.queues[self._node(session.id)].append((("input", session.id), piece))
+                    remote.pending += 1
 
     @rule(node=NODES, count=COUNTS)
     def an_entry_is_appended(self, node: str, count: int) -> None:
@@ -217,8 +262,11 @@ class Races(RuleBasedStateMachine):
     @rule(node=NODES)
     def a_queue_never_reaches_the_log(self, node: str) -> None:
         if node in self.pair.engines:
-            taken, self.queues[node][:] = self.queues[node][:], []
-            self._resolve(node, taken)
+            self._drop(node)
+
+    def _drop(self, node: str) -> None:
+        taken, self.queues[node][:] = self.queues[node][:], []
+        self._resolve(node, taken)
 
     @rule(passed=st.sampled_from([50, 250, 250, 500]), node=NODES)
     def time_passes(self, passed: int, node: str) -> None:
@@ -241,11 +289,35 @@ class Races(RuleBasedStateMachine):
     @precondition(lambda self: self._seldom() and len(self.pair.engines) == 2)
     @rule(node=NODES, held=NUMBERS)
     def a_node_dies(self, node: str, held: int) -> None:
-        self.queues[node].clear()
+        self._drop(node)
         theirs = [id_ for id_ in self._alive() if self._node(id_) == node]
-        for id_ in theirs:
-            self.remotes[id_].pending = 0
-        self.pair.die(node, [id_ for place, id_ in enumerate(theirs) if (held + place) % 3])
+        poison = f"{theirs[0]}@{self.pair.index}:frame" if theirs and held % 2 else ""
+        self.pair.die(node, [id_ for place, id_ in enumerate(theirs) if (held + place) % 3], poison)
+
+    @precondition(lambda self: self._seldom() and len(self.pair.engines) == 2)
+    @rule(node=NODES, ends=st.booleans())
+    def a_node_is_leaving(self, node: str, ends: bool) -> None:
+        """It says so, and may go on for a while; or it ends, with whatever sessions it still has."""
+        if ends:
+            self._drop(node)
+            theirs = {id_ for id_ in self._alive() if self._node(id_) == node}
+            self.pair.leave(node)
+            assert theirs.isdisjoint(self._alive()), "a session without a socket lives on"
+        else:
+            self.queues[node].append((("leaving", 0), Leaving()))
+
+    @precondition(lambda self: self._seldom())
+    @rule(node=NODES, which=st.integers(0, len(CHANGES) - 1))
+    def the_configuration_changes(self, node: str, which: int) -> None:
+        if node in self.pair.engines:
+            self.queues[node].append((("rules", 0), Configure(CHANGES[which])))
+
+    @precondition(lambda self: self._seldom())
+    @rule(node=NODES)
+    def a_node_goes_on_from_a_snapshot(self, node: str) -> None:
+        if node in self.pair.engines:
+            self.queues[node].append((("snapshot", 0), Snapshot(self.pair.index)))
+            self.pair.reload(node)
 
     @precondition(lambda self: len(self.pair.engines) == 1)
     @rule()
@@ -302,6 +374,13 @@ def _steps(run: Races, dice: random.Random):
         (1, lambda: run.a_queue_never_reaches_the_log(node)),
         (1, lambda: run.sessions_move(node, number)),
         (0.5, lambda: run.a_node_dies(node, number) if len(run.pair.engines) == 2 else run.a_node_returns()),
+        (0.5, lambda: len(run.pair.engines) == 2 and run.a_node_is_leaving(node, dice.random() < 0.5)),
+        (0.8, lambda: run.the_configuration_changes(node, dice.randrange(len(CHANGES)))),
+        (0.8, lambda: run.the_configuration_changes(node, 0)),
+        (0.5, lambda: run.a_node_goes_on_from_a_snapshot(node)),
+        (1, lambda: run.a_network_signs_on_or_off_or_echoes(number, dice.choice(["001", "001", "002", "301"]))),
+        (2, lambda: run.a_network_answers_an_echo(number, dice.choice(["00", "00", "91"]))),
+        (2, lambda: run.a_frame_fills_the_kernels_queue(number, dice.randint(1, 60))),
     ]
 
 

@@ -145,6 +145,13 @@ def test_an_error_too_deep_to_explain_is_still_a_message_error():
     assert error.reason == "does not follow its schema"
 
 
+def test_an_error_that_its_explainer_cannot_bear_is_still_a_message_error():
+    far = document().replace("<CreDtTm>2", f"<CreDtTm>{'2' * 50}")
+    assert far != document()
+    with pytest.raises(MessageError, match="does not follow its schema field=/Document"):
+        read(far.encode())
+
+
 def test_more_bytes_than_the_maximum_are_refused_unread():
     assert "longer than 100 bytes" in refusal(b"\0" * 101, maximum=100).reason
     size = len(document().encode())

@@ -1,0 +1,272 @@
+"""Writes the seeds of the fuzz targets anew: `PYTHONPATH=.:tests/unit python tests/fuzz/seeds.py`.
+
+They are made of the samples of the unit tests, and kept in the repository, so that what a run starts from is known, and
+inputs that once broke a promise stand beside them. Nothing random goes in: the same files come out each time.
+"""
+
+from pathlib import Path
+
+import engines
+import targets
+import test_iso8583_jpos as jpos
+import test_iso20022_codec as transfers
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from iso8583_samples import purchase_mti, sample
+
+from messages.framing import Framer
+from messages.iso8583.bertlv import build
+from messages.iso8583.loader import SHIPPED, load_dialect, shipped_dialects
+from messages.message import Decision, Kind, NetworkFunction, Outcome
+from switch.core import proposals as p
+from switch.core import snapshot
+from switch.core.records import Waiter
+from switch.sessions import handover_messages as h
+
+HERE = Path(__file__).parent
+Seeds = dict[str, bytes]
+
+
+def framing() -> Seeds:
+    """Two frames, a keep-alive and the start of a third, of each framing under one header; and one that is too long."""
+    found = {}
+    for place, framer in enumerate(targets.FRAMERS):
+        if place % 3 == place // 3 % 3:
+            stream = framer.frame(b"0800") + framer.keepalive + framer.frame(b"x" * 40) + framer.frame(b"cut")[:-1]
+            found[framer.name] = bytes((place, 20)) + stream
+    found["long"] = bytes((0, 3)) + Framer.of(targets.FRAMERS[0].name).frame(bytes(targets.FRAME_MAX + 1))
+    return found
+
+
+def iso8583(name: str) -> Seeds:
+    dialect = load_dialect(name)
+    version, mti = dialect.version, purchase_mti(dialect.version)
+    fields = sample(version)
+    code = "00" if version == "1987" else "000"
+    function = {70: "301"} if version == "1987" else {24: "831"}
+    chip = build([("91", bytes(10)), ("71", build([("86", b"\x84\x24\0\0")]))]).hex().upper()
+    echo = {7: fields[7], 11: fields[11], **function}
+    track = {number: fields[number] for number in (3, 4, 7, 11, 35, 41, 42)}
+    short = {number: fields[number] for number in (2, 3, 4, 7, 11, 32, 37, 41, 42)}
+    return {
+        "request": dialect.encode(mti, fields),
+        "track-only": dialect.encode(mti[:3] + "1", track),
+        "answer": dialect.encode(mti[0] + "210", {**short, 39: code, 55: chip}),
+        "advice": dialect.encode(mti[0] + "420", {**short, 90 if version == "1987" else 56: ORIGINAL[version]}),
+        "echo": dialect.encode(mti[0] + "800", echo),
+        "second-bitmap": dialect.encode(mti, {**short, 102: "28", 128: "0123456789ABCDEF"}),
+    }
+
+
+ORIGINAL = {
+    "1987": "0200" + "000077" + "0301100000" + "0" * 22,
+    "1993": "1200" + "000077" + "261122123456" + "06123456",
+}
+
+
+def bertlv() -> Seeds:
+    chip = bytes.fromhex(sample("1987")[55])
+    nested = build(
+        [("77", build([("5A", b"secret"), ("82", b"xx"), ("70", build([("57", b"track"), ("9F26", b"c")]))]))]
+    )
+    return {
+        "chip": chip,
+        "nested": nested,
+        "long": build([("84", bytes(300)), ("DF8101", b"\xcc" * 130)]),
+        "padded": bytes.fromhex("0000 910A01020304050607083030 00 7106860484240000 00"),
+    }
+
+
+def packagers() -> Seeds:
+    fields = "".join(jpos.field(40 + place, each[0], name) for place, (name, each) in enumerate(jpos.WIRE.items()))
+    nested = jpos.NESTED.format(attributes="", last="IF_CHAR")
+    small = jpos.field(2, 19, "IFB_LLNUM", 'pad="true"') + jpos.field(12, 12, "IFB_NUMERIC")
+    return {
+        "classes": jpos.packager(fields).encode(),
+        "nested": jpos.packager(nested, doctype="").encode(),
+        "bcd": jpos.packager(small, "bcd", "").encode(),
+        "ebcdic": jpos.packager(jpos.field(3, 6, "IFE_NUMERIC"), "ebcdic", "").encode(),
+        "entity": jpos.packager("", doctype=jpos.ENTITY).encode(),
+    }
+
+
+def dialects() -> Seeds:
+    shipped = {path.stem: path.read_bytes() for path in SHIPPED.glob("iso*.toml")}
+    changed = b"""base = "iso87-ascii"
+bitmap = "binary"
+pad = "right F"
+[fields]
+35 = { encoding = "bcd", length_unit = "bytes" }
+60 = { format = "ans18", subfields = [["batch", "n6"], ["terminal", "ans12"]] }
+62 = { format = "ansb...999", sensitive = true, length_encoding = "bcd" }
+28 = { format = "x+n7" }
+"""
+    whole = b"""version = "1987"
+mti = "ascii"
+bitmap = "binary"
+length = "binary"
+types = { n = "bcd", text = "cp500", b = "binary" }
+fields = { 2 = { format = "n..19" }, 11 = { format = "n6" }, 52 = { format = "b8", encoding = "hex" } }
+"""
+    return {**shipped, "changed": changed, "whole": whole}
+
+
+def iso20022() -> Seeds:
+    identification = "<ClrSysMmbId><ClrSysId><Cd>USABA</Cd></ClrSysId><MmbId>021040078</MmbId></ClrSysMmbId>"
+    clearing = f"<CdtrAgt><FinInstnId>{identification}</FinInstnId></CdtrAgt>"
+    return {
+        "request": transfers.pacs_008().encode(),
+        "file": transfers.pacs_008(transfers.transaction("E-1"), transfers.transaction("E-2", "0.70")).encode(),
+        "wrapped": transfers.with_header(transfers.pacs_008(), "<PssblDplct>true</PssblDplct>").encode(),
+        "member": transfers.pacs_008(
+            transfers.transaction(amount="100", currency="JPY", creditor_agent=clearing)
+        ).encode(),
+        "report": transfers.pacs_002("ACSC").encode(),
+        "refused": transfers.pacs_002("RJCT", reason="AC04").encode(),
+        "far-year": transfers.pacs_008().replace("<CreDtTm>2", f"<CreDtTm>{'2' * 50}").encode(),
+        "relative": transfers.with_header(transfers.pacs_008()).replace("<FIId>", '<FIId xmlns:r="x">').encode(),
+        "invalid": transfers.pacs_008(count=7).replace("<ChrgBr>SLEV</ChrgBr>", "").encode(),
+    }
+
+
+def entries() -> Seeds:
+    outcome = Outcome(Decision.APPROVED, "00", b"record")
+    request = p.Request(
+        "pos.1", 0, 9, Kind.REQUEST, b"key", b"digest", b"h", b"original", "net", "net.1", 7, b"m", b"f", 500
+    )
+    waiter = Waiter("pos.2", b"", b"original")
+    payments = [
+        request, p.Attach("pos.2", 0, 9, 1, waiter, None, b""), p.Answer("net.1", 0, 9, 1, b"m", outcome, (("pos.1", b"f"),)),
+        p.Refuse("pos.1", 9, 18, b"", b"d", outcome, b"f"), p.Reply("pos.1", 18, 27, b"key", outcome, b"f"),
+        p.Timeout(1, outcome, (), b"advice", b"m", 8), p.Undo(1, outcome, (), b"", b"", 0), p.AdviceSend(1, 0, "net.1", b"f"),
+    ]  # fmt: skip
+    pair = [
+        p.Join("a", 1, "token", "boot", 1, 2, "cluster"), p.Live(), p.Leaving(), p.Leave(), p.Heir("b1", ("pos.1",), "mark"),
+        p.Move(("pos.1",), "b2"), p.Tick(1, 250, 9, 8, "0123456789abcdef"), p.Configure(engines.rules().encode()),
+        p.Snapshot(5), p.Forget(1),
+    ]  # fmt: skip
+    sessions = [
+        p.Open("pos.1", "pos", -1, "cookie", "r:1", "l:1", ""), p.Connected("net.1", "l:1"), p.End("pos.1", -1, "closed"),
+        p.Acked((("pos.1", 9), ("net.1", 1 << 40))), p.Absorb("pos.1", 0, 2, "", b"\0\0"), p.Piece("pos.1", 2, 5, b"abc"),
+        p.NetworkRequest("net.1", 0, 9, NetworkFunction.ECHO, b"f"), p.NetworkAnswer("net.1", 0, 9, b"m", True),
+    ]  # fmt: skip
+    groups = {"payments": payments, "pair": pair, "sessions": sessions, "none": []}
+    return {name: p.encode_entry(group) for name, group in groups.items()}
+
+
+def snapshots() -> Seeds:
+    """States at index 1, which is what the target loads."""
+    pair = engines.Pair()
+    session, network = pair.accept(), pair.connect()
+    empty = _snapshot(engines.Pair().state)
+    pair.receive(session, engines.card())
+    waiting = _snapshot(pair.state)
+    pair.receive(network, engines.answer_to(pair.forwarded(network)))
+    pair.ack(session)
+    return {"empty": empty, "waiting": waiting, "finished": _snapshot(pair.state)}
+
+
+def _snapshot(state: object) -> bytes:
+    before, state.index = state.index, 1  # type: ignore[attr-defined]
+    (chunk,) = snapshot.View(state).chunks()  # type: ignore[arg-type]
+    state.index = before  # type: ignore[attr-defined]
+    return chunk
+
+
+DEEP = b"\x92\xa4beat" + b"\x91" * 2000
+
+
+def handover() -> Seeds:
+    opens = (p.Open("pos.1", "pos", -1, "cookie", "r:1", "l:1", "b1"), p.Open("net.2", "net", 0, "c", "r:2", "", ""))
+    said = {
+        "hello": h.Hello(h.VERSION, "p", "a1", "token"), "sockets": h.Sockets(opens), "gone": h.Gone(("pos.1", "pos.2")),
+        "listeners": h.Listeners(("pos",)), "synced": h.Synced(), "beat": h.Beat(),
+    }  # fmt: skip
+    broken = {"UnicodeDecodeError": h.encode(h.Gone(("s",))).replace(b"\xa1s", b"\xa1\xff"), "RecursionError": DEEP}
+    return {name: h.encode(message) for name, message in said.items()} | broken
+
+
+def sealed() -> Seeds:
+    name, key = targets.KEY_FILE.split()
+    nonce = bytes(range(12))  # fixed, so that the file is the same each time; it seals nothing that matters
+    value = AESGCM(bytes.fromhex(key)).encrypt(nonce, targets.SEALED, targets.SEALED_AT)
+    whole = b"\x01" + bytes((len(name),)) + name.encode() + nonce + value
+    return {"whole": whole, "cut": whole[:-1], "other-key": whole.replace(b"k1", b"k9"), "no-nonce": whole[:5]}
+
+
+CONFIG = """[pair]
+name = "p"
+key_file = "keys"
+[etcd]
+endpoints = ["127.0.0.1:2379"]
+"""
+LINKS = """[[link]]
+name = "terminals"
+listen = { a = "0.0.0.0:7001", b = "0.0.0.0:7002" }
+framing = "2-byte-be"
+header = "tpdu"
+header_value = "6000010002"
+[link.iso8583]
+dialect = "iso87-binary"
+[[link]]
+name = "issuer"
+connect = ["192.0.2.10:9000"]
+framing = "4-ascii"
+timeout_ms = 15_000
+[link.iso8583]
+match = ["7", "11", "37", "41"]
+response_codes = { timeout = "68" }
+[[link]]
+name = "banks"
+listen = { a = "h:1" }
+framing = "8-ascii"
+[link.iso20022]
+timeout_profile = "pending"
+[[route]]
+name = "cards"
+source = ["terminals"]
+types = ["01", "02"]
+bins = ["41000012"]
+targets = ["issuer"]
+"""
+
+
+def corpus() -> dict[str, Seeds]:
+    """Every seed by target and name."""
+    return {
+        "framing": framing(),
+        **{name: iso8583(name) for name in shipped_dialects()},
+        "bertlv": bertlv(),
+        "jpos": packagers(),
+        "dialect": dialects(),
+        "iso20022": iso20022(),
+        "entry": entries(),
+        "snapshot": snapshots(),
+        "handover": handover(),
+        "keys": {
+            "life": b"7 123 0123456789abcdef",
+            "dead": b"8 0 dead",
+            "first": b"a/0000000001/0000000000000001",
+            "later": b"b/0000000012/0000000000034567",
+            "cut": b"7 123",
+        },
+        "sealed": sealed(),
+        "config": {
+            "least": CONFIG.encode(),
+            "links": (CONFIG + LINKS).encode(),
+            "beyond-64-bits": (CONFIG + "[limits]\nwaiters_max = 99999999999999999999\n").encode(),
+            "UnicodeDecodeError": "# für die Bank\n".encode("latin-1"),
+            "RecursionError": b"x = " + b"[" * 1000,
+        },
+    }
+
+
+def main() -> None:
+    for name, seeds in corpus().items():
+        folder = HERE / "corpus" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for seed, data in seeds.items():
+            (folder / seed).write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()
