@@ -42,7 +42,7 @@ def seeds(name: str) -> list[Path]:
 
 def replay(name: str, file: Path) -> None:
     """Run the target once over a file, without instrumentation: a defect shows as its traceback."""
-    accepted = targets()[name].accepts(file.read_bytes())
+    accepted = targets()[name].run(file.read_bytes())
     print(f"{name}: {file} was {'accepted' if accepted else 'refused'}")
 
 
@@ -75,7 +75,7 @@ def _run(atheris: Any, name: str, target: Any, seconds: int, seed: int) -> NoRet
     """libFuzzer ends the process, with a status that is not 0 for a defect."""
 
     def one(data: bytes) -> None:
-        target.accepts(data)
+        target.run(data)
 
     one(b"")  # what a target loads at its first call does not count against the clock
     options = [

@@ -23,8 +23,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-import msgspec
-
 from switch.core.proposals import Open
 from switch.ops.logs import event
 from switch.sessions.beats import Beats
@@ -155,7 +153,7 @@ class Handover:
             hello = decode(data)
         except BlockingIOError:
             return
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, ValueError):
             hello = None
         self._loop.remove_reader(sock)
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
@@ -253,7 +251,7 @@ class Handover:
             return
         try:
             message = decode(data)
-        except msgspec.MsgspecError as error:
+        except ValueError as error:
             event(log, logging.ERROR, "handover.unreadable", error=type(error).__name__)
             for sock in sockets:
                 sock.close()

@@ -41,6 +41,15 @@ class Beat(msgspec.Struct, frozen=True, array_like=True, tag="beat"):
 
 
 Message = Hello | Sockets | Gone | Listeners | Synced | Beat
-decode = msgspec.msgpack.Decoder(Message).decode
+_decode = msgspec.msgpack.Decoder(Message).decode
 encode = msgspec.msgpack.Encoder().encode
 BEAT = encode(Beat())
+
+
+def decode(data: bytes) -> Message:
+    """Raises ValueError for what is no message."""
+    try:
+        message: Message = _decode(data)
+        return message
+    except (msgspec.MsgspecError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        raise ValueError(f"no message of a handover ({type(error).__name__})") from None

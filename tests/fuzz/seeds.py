@@ -181,7 +181,7 @@ def handover() -> Seeds:
         "hello": h.Hello(h.VERSION, "p", "a1", "token"), "sockets": h.Sockets(opens), "gone": h.Gone(("pos.1", "pos.2")),
         "listeners": h.Listeners(("pos",)), "synced": h.Synced(), "beat": h.Beat(),
     }  # fmt: skip
-    broken = {"UnicodeDecodeError": h.encode(h.Gone(("s",))).replace(b"\xa1s", b"\xa1\xff"), "RecursionError": DEEP}
+    broken = {"no-utf-8": h.encode(h.Gone(("s",))).replace(b"\xa1s", b"\xa1\xff"), "deep": DEEP}
     return {name: h.encode(message) for name, message in said.items()} | broken
 
 
@@ -254,8 +254,8 @@ def corpus() -> dict[str, Seeds]:
             "least": CONFIG.encode(),
             "links": (CONFIG + LINKS).encode(),
             "beyond-64-bits": (CONFIG + "[limits]\nwaiters_max = 99999999999999999999\n").encode(),
-            "UnicodeDecodeError": "# für die Bank\n".encode("latin-1"),
-            "RecursionError": b"x = " + b"[" * 1000,
+            "no-utf-8": "# für die Bank\n".encode("latin-1"),
+            "deep": b"x = " + b"[" * 1000,
         },
     }
 
