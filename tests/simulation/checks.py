@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 SECRETS = [text.encode() for text in (PAN, TRACK, PINBLOCK)]
 LOG_MAX = 400  # entries left in etcd at the end: truncated at every 40th
+LOOSE_S = 3.0
 BRAND_NEW_S = 0.2  # a connection whose node dies between accept and passing it on
 
 
@@ -20,6 +21,8 @@ class Checks:
     def __init__(self, simulation: "Simulation") -> None:
         self.entries = 0
         self.resets_excused = False
+        self._committed: list[float] = []  # when each entry of the log was
+        self._clock: tuple[int, int] | None = None  # log time as first looked at: the entry that advanced it, and its value
         self._simulation = simulation
         self._world = simulation.world
         self._poisoned: dict[tuple[str, int], int] = {}
@@ -40,6 +43,8 @@ class Checks:
             raise Violation(f"{process.name if process else '?'}: {name} {text}")
         if level >= logging.CRITICAL and "Fenced" not in text:
             raise Violation(f"{process.name if process else '?'}: {name} {text}")
+        if name == "session.ended" and fields["reason"] == "lost with its node" and not self.resets_excused:
+            raise Violation(f"session {fields['session']} was in the log, and no socket of it with the heir")
 
     def died_of(self, session: str, start: int) -> None:
         """A frame has ended the process that parsed it."""
@@ -50,15 +55,19 @@ class Checks:
     def _put(self, key: bytes, value: bytes) -> None:
         if b"/log/" in key:
             self.entries += 1
+            self._committed.append(self._world.now)
         if any(secret in value for secret in SECRETS):
             raise Violation(f"card data in etcd: {key.decode()}")
 
     def _touched(self, kind: str, process: Process, end: Any, offset: int, size: int) -> None:
-        """A session's socket is read or written: by nobody but its owner."""
+        """A session's socket is read or written: by nobody but its owner, and as the state says that it has applied."""
         cookie = f"{end.cookie:x}"
         for unit in self._simulation.units.values():
             node = unit.node
-            if not unit.alive or node is None or unit.process is process:
+            if not unit.alive or node is None:
+                continue
+            if unit.process is process:
+                self._by_record(kind, node, cookie, offset, size)
                 continue
             for connection in node.sessions.connections.values():
                 if connection.mine and not connection.moving and connection.open.cookie.endswith(f":{cookie}"):
@@ -66,9 +75,33 @@ class Checks:
                         f"session {connection.session}: {process.name} {kind}s at {offset} while {unit.name} acts for it"
                     )
 
+    def _by_record(self, kind: str, node: Any, cookie: str, offset: int, size: int) -> None:
+        """Invariants 1 and 2: nothing is written or consumed that the node's own applied state does not say."""
+        state, me = node.engine.state, node.engine.incarnation
+        if self._clock is None and state.meta.clock_index:
+            self._clock = (state.meta.clock_index, state.meta.clock_ms)
+        connections = node.sessions.connections.values()
+        connection = next((each for each in connections if each.open.cookie.endswith(f":{cookie}")), None)
+        if connection is None and kind == "read":
+            return  # of a session that is over: discarded until the FIN
+        what = f"session {connection.session if connection else '?'}: {node.node} {kind}s up to {offset + size}"
+        session = state.sessions.get(connection.session) if connection else None
+        if session is None:
+            raise Violation(f"{what}, and no entry knows it")
+        if state.acting(session.owner) != me:
+            raise Violation(f"{what}, and by the log {state.acting(session.owner)} acts for it")
+        limit = session.output if kind == "write" else session.applied
+        if offset + size > limit:
+            raise Violation(f"{what}, and what is applied ends at {limit}")
+
     # --- at the end
 
     def at_the_end(self) -> None:
+        # what ended or began in this instant is in the log a moment later
+        self._world.run(lambda: not self._loose(), self._world.now + LOOSE_S)
+        if loose := self._loose():
+            raise Violation(loose)
+        self._time()
         self._ledger()
         self._streams()
         self._states()
@@ -81,6 +114,11 @@ class Checks:
             for request in terminal.requests:
                 entry = ledger.pop(request.rrn, None)
                 standing = entry is not None and entry.standing
+                if terminal.gone and not request.outcome:
+                    # a terminal that saw no byte of an approval will never ask: it has to be reversed
+                    if standing and not request.answers and not self.resets_excused:
+                        raise Violation(f"rrn={request.rrn} stands at the issuer, and its terminal is gone without an answer")
+                    continue
                 if (request.outcome == "approved") != standing:
                     raise Violation(
                         f"rrn={request.rrn} is {request.outcome} at its terminal, and "
@@ -88,8 +126,30 @@ class Checks:
                     )
                 if standing and entry is not None and entry.amount != request.amount:
                     raise Violation(f"rrn={request.rrn}: {request.amount} at its terminal, {entry.amount} at the issuer")
+                if len({answer == "00" for answer in request.answers}) > 1:
+                    raise Violation(f"rrn={request.rrn} was answered {request.answers}: it has one outcome")
         if ledger:
             raise Violation(f"the issuer knows requests that no terminal made: {sorted(ledger)}")
+
+    def _loose(self) -> str:
+        """A session of the log that lacks its socket with one of the nodes."""
+        for unit in self._units():
+            state, held = unit.node.engine.state, unit.node.sessions.connections
+            for id_, session in state.sessions.items():
+                if id_ not in held or held[id_].mine != (state.acting(session.owner) == unit.node.engine.incarnation):
+                    return f"session {id_} of {state.acting(session.owner)} does not have its socket in {unit.name}"
+        return ""
+
+    def _time(self) -> None:
+        """Log time never passes faster than time. It is measured from an entry to a later one."""
+        if self._clock is None:
+            return
+        index, clock_ms = self._clock
+        for unit in self._units():
+            meta = unit.node.engine.state.meta
+            passed_ms = 1000 * (self._committed[meta.clock_index - 1] - self._committed[index - 1])
+            if meta.clock_ms - clock_ms > passed_ms:
+                raise Violation(f"{meta.clock_ms - clock_ms} ms of log time passed in {passed_ms:.0f} ms")
 
     def _streams(self) -> None:
         if self.resets_excused:

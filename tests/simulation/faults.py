@@ -216,6 +216,23 @@ def cut_handover(dice: random.Random) -> Fault:
     return Fault("the handover socket is cut", strike)
 
 
+def kill_with_late_entries(dice: random.Random) -> Fault:
+    """What it last sent to etcd arrives after its death, and after its heir's entry."""
+    name, after = _node(dice), 0.005 + dice.random() * 0.04
+
+    def strike(simulation: "Simulation") -> None:
+        simulation.node_fault()
+        simulation.cluster.delay_requests(0.7, 0.3)
+
+        def end() -> None:
+            simulation.cluster.delay_requests(0.0, 0.0)
+            simulation.kill(name, "its entries still on their way")
+
+        simulation.world.at(after, end)
+
+    return Fault(f"kill {name}, its last entries late", strike)
+
+
 # --- etcd
 
 
@@ -281,6 +298,18 @@ def cut_sessions(dice: random.Random) -> Fault:
     return Fault(f"sessions are cut for {seconds * 1000:.0f} ms", strike)
 
 
+def leave(dice: random.Random) -> Fault:
+    """A terminal goes away for good, an answer on its way; half of the time its line was dead before."""
+    pick, after, cut = dice.random(), 0.001 + dice.expovariate(1.0) * 0.01, dice.random() < 0.5
+
+    def strike(simulation: "Simulation") -> None:
+        terminals = simulation.terminals
+        terminal = terminals[int(pick * len(terminals))]
+        terminal.leaving_s, terminal.cut_s = (0.25 + after, after) if cut else (after, 0.0)
+
+    return Fault(f"a terminal goes away for good{' on a dead line' if cut else ''}", strike)
+
+
 def storm(dice: random.Random) -> Fault:
     """All terminals reset their connections and come back at once."""
 
@@ -321,6 +350,7 @@ KINDS: list[tuple[int, Maker]] = [
     (6, kill), (8, kill_in_a_turn), (5, kill_at_a_point), (3, kill_returning), (3, kill_the_heir), (3, kill_both),
     (4, stop), (2, slow), (4, restart), (1, wall_clock), (1, cut_handover), *((1, each) for each in ETCD), (2, break_sessions),
     (2, cut_sessions), (1, storm), (1, poison), (5, issuer),
+    (2, kill_with_late_entries), (3, leave),
 ]  # fmt: skip
 
 

@@ -93,6 +93,8 @@ class Terminal:
     def __init__(self, world: World, network: Any, number: int, addresses: list[tuple[str, int]], requests: int) -> None:
         self.name = f"TERM{number:04d}"
         self.requests: list[Request] = []
+        self.gone = False  # for good
+        self.leaving_s = self.cut_s = 0.0  # so soon after its next new request it does, and its line is dead; 0: not
         self.poison = False  # its next new request kills who parses it
         self.lost_sessions: list[tuple[float, float]] = []  # since when it was connected, when it was ended
         self._world, self._network, self._addresses = world, network, addresses
@@ -112,7 +114,7 @@ class Terminal:
 
     @property
     def done(self) -> bool:
-        return not self._left and self._request is None
+        return self.gone or (not self._left and self._request is None)
 
     @property
     def rrn(self) -> str:
@@ -132,9 +134,21 @@ class Terminal:
         self._wire.reset()
         self._away()
 
+    def _leave(self, request: Request) -> None:
+        """It goes away with a request open, and never comes back: unless a byte of its answer was faster."""
+        if self._request is request and self._wire is not None and not request.answers and not self._frames.rest:
+            self._world.trace(self.name, f"goes away for good, without an answer to rrn={request.rrn}")
+            self.gone = True
+            if self._timer is not None:
+                self._timer.cancel()
+            self._wire.reset()
+            self._away()
+
     # --- its connection
 
     def _connect(self) -> None:
+        if self.gone:
+            return
         self._frames = Frames(self.name)
         self._connected = False
         self._wire = self._network.connect(self._world.dice.choice(self._addresses), self._changed)
@@ -191,6 +205,10 @@ class Terminal:
             data = request.message(mti, poison=poison)
             if self._wire.send(data) != len(data):
                 self._world.trace(self.name, "cannot send")
+            if self.leaving_s and mti == "0200":
+                if self.cut_s:
+                    self._world.at(self.cut_s, lambda wire=self._wire: self._network.cut(wire, self.leaving_s))
+                self._world.at(self.leaving_s, lambda: self._leave(request))
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._world.at(self.SILENCE_S, self._silence)
