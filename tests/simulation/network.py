@@ -3,7 +3,7 @@
 import errno
 from collections.abc import Callable
 
-from outside import Door, Remote
+from remote import Door, Remote
 from tcp import LISTEN, Address, TcpEnd, Wire, failure
 from world import File, Process, World
 
@@ -12,7 +12,7 @@ DATAGRAMS_MAX = 11  # net.unix.max_dgram_qlen, and one more
 
 
 class Mailbox:
-    """Receives datagrams. `receive` gets the files held: it has to release() each."""
+    """Receives datagrams. Files are held until `receive` returns: it has to hold() what it keeps."""
 
     def __init__(self, world: World, receive: Callable[[bytes, list[File]], None], delay_s: float) -> None:
         self._world = world
@@ -35,6 +35,8 @@ class Mailbox:
         waiting, self._waiting = self._waiting, []
         for data, files in waiting:
             self._receive(data, list(files))
+            for file in files:
+                file.release()
 
 
 class Network:
@@ -75,7 +77,7 @@ class Network:
         return door.release
 
     def datagrams(self, path: str, receive: Callable[[bytes, list[File]], None], delay_s: float = 0.000_1) -> None:
-        """Who receives datagrams under that name. The files come held: release() each."""
+        """Who receives datagrams under that name."""
         self.mailboxes[path] = Mailbox(self.world, receive, delay_s)
 
     def unlink(self, path: str) -> bool:
@@ -83,6 +85,16 @@ class Network:
         return self.paths.pop(path, None) is not None
 
     # --- faults
+
+    def connections(self) -> list[Wire]:
+        """Those that are not over, the oldest first."""
+        return list(self.live.values())
+
+    def heal(self) -> None:
+        """No cut lasts, nothing is slow. What was under way in a cut comes when it would have ended."""
+        self.slow = 1.0
+        for wire in self.live.values():
+            wire.cut_until, wire.slow = 0.0, 1.0
 
     def cut(self, connection: Wire | TcpEnd, seconds: float) -> None:
         """Nothing arrives for so long; then everything that was sent does."""
