@@ -30,11 +30,12 @@ class Socket:
     """socket.socket over the world's files. `network` is set by SocketModule in a class of its own."""
 
     network: Network
-    __slots__ = ("_fd", "_world", "family", "proto", "type")
+    __slots__ = ("_fd", "_timeout", "_world", "family", "proto", "type")
 
     def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
         world = self._world = self.network.world
         self._fd = -1
+        self._timeout: float | None = None
         if fileno is not None:
             process = world.system_call("getsockname")
             family, type = _kind(_file(process, fileno))
@@ -44,7 +45,8 @@ class Socket:
             family = real.AF_INET if family == -1 else family
             type = real.SOCK_STREAM if type == -1 else type
             file = self._make(family, type & ~KINDS)
-            file.nonblocking = bool(type & real.SOCK_NONBLOCK)
+            if type & real.SOCK_NONBLOCK:
+                file.nonblocking, self._timeout = True, 0.0
             self._fd = process.give(file)
         self.family = real.AddressFamily(family)
         self.type = real.SocketKind(type & ~KINDS)
@@ -95,18 +97,23 @@ class Socket:
         return fd
 
     def dup(self) -> "Socket":
+        """As Python's: the timeout goes along, and whether the shared file blocks is set by it."""
         process, file = self._begin("dup")
-        return self._of(process, file)
+        twin = self._of(process, file)
+        twin._timeout = self._timeout
+        file.nonblocking = self._timeout is not None
+        return twin
 
     def _of(self, process: Process, file: File) -> "Socket":
         """A socket object for a new descriptor."""
         twin = object.__new__(self.__class__)
-        twin._world, twin._fd = self._world, process.give(file)
+        twin._world, twin._fd, twin._timeout = self._world, process.give(file), None
         twin.family, twin.type, twin.proto = self.family, self.type, self.proto
         return twin
 
     def setblocking(self, flag: bool) -> None:
         self._begin("ioctl")[1].nonblocking = not flag
+        self._timeout = None if flag else 0.0
 
     def settimeout(self, timeout: float | None) -> None:
         if timeout:
@@ -114,10 +121,10 @@ class Socket:
         self.setblocking(timeout is None)
 
     def gettimeout(self) -> float | None:
-        return 0.0 if self._begin("fcntl")[1].nonblocking else None
+        return self._timeout
 
     def getblocking(self) -> bool:
-        return not self._begin("fcntl")[1].nonblocking
+        return self._timeout is None
 
     # --- naming and connecting
 

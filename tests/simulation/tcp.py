@@ -246,6 +246,7 @@ class TcpEnd(File):
         if self.state in (LISTEN, SYN_SENT):
             self._disconnect()
         else:
+            self.connecting = False
             self.shut |= how
             if how & SEND:
                 self._finish()
