@@ -21,10 +21,11 @@ WAKE_S = 0.000_05
 
 def footprint(size: int) -> int:
     """What a message takes of its sender's SO_SNDBUF (skb->truesize): hence 278 small ones fit."""
+    pages = -(-(size - 16_064) // 4096) * 4096 if size > 16_064 else 0
     head = 512
-    while head < size + 320 and head < 32_768:
+    while head < size - pages + 320:
         head *= 2
-    return max(head, -(-(size + 320) // 4096) * 4096) + 256 if head >= 32_768 else head + 256
+    return head + 256 + pages
 
 
 class Message:

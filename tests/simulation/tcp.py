@@ -244,7 +244,8 @@ class TcpEnd(File):
             self.shut |= how
             raise failure(errno.ENOTCONN)
         if self.state in (LISTEN, SYN_SENT):
-            self._disconnect()
+            if self.state == SYN_SENT or how & RCV:
+                self._disconnect()
         else:
             self.connecting = False
             self.shut |= how
@@ -355,10 +356,10 @@ class TcpEnd(File):
         self._size, self._fin, self._ack = size, fin, self.received
         self._flight = world.at(self.network.delay(self.wire) * trips, self._arrive)
 
-    def _acknowledge(self) -> None:
+    def _acknowledge(self, late: bool = False) -> None:
         self._alone = True
         delay = self.network.delay(self.wire)
-        if self.world.dice.random() < self.network.delayed_acks:
+        if late or self.world.dice.random() < self.network.delayed_acks:
             delay += DELAYED_ACK_S
         self._flight = self.world.at(delay, self._arrive)
 
@@ -388,11 +389,13 @@ class TcpEnd(File):
             del self.out[:size]
             peer.received += size
             peer.arrived = now
+        late = False
         if self._fin:
             self.finishing = self._fin = False
             peer._fin_arrives()
+            late = peer.state == CLOSE_WAIT  # it may close, too: Linux waits for that
         if peer._flight is None:
-            peer._acknowledge()
+            peer._acknowledge(late)
         peer.changed()
         if self.resetting:
             self._send_reset()
