@@ -109,6 +109,14 @@ class Network:
             for end in (wire.connecting, wire.accepted):
                 self.world.at(self.delay(wire), end.reset_arrives)
 
+    def cramp(self, connection: Wire | TcpEnd, size: int) -> None:
+        """Its receive queues are full at so many bytes, as Linux's are when they hold many small segments."""
+        wire = connection if isinstance(connection, Wire) else connection.wire
+        if wire is not None:
+            for end in (wire.connecting, wire.accepted):
+                end.window, end.window_set = size, True
+                end.changed()
+
     # --- for the ends
 
     def delay(self, wire: Wire | None) -> float:

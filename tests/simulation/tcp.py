@@ -107,8 +107,9 @@ class TcpEnd(File):
 
     def set_low_water(self, size: int) -> None:
         """At most what fits (tcp_set_rcvlowat): a buffer of the default size grows with it."""
-        if not self.window_set:
-            self.window = max(self.window, size)
+        if not self.window_set and size > self.window:
+            self.window = size
+            self._opened()
         self.low_water = max(min(size, self.window), 1)
         self.changed()
 
@@ -208,9 +209,13 @@ class TcpEnd(File):
         """So much was read from the head of the queue."""
         del self.queue[:size]
         self.consumed += size
+        self._opened()
+
+    def _opened(self) -> None:
+        """There is room in the window."""
         peer = self.peer
         if peer is not None and (peer.out or peer.finishing):
-            peer.transmit(2)  # the window has opened
+            peer.transmit(2)
 
     # --- writing
 
@@ -295,7 +300,6 @@ class TcpEnd(File):
             return
         self._over()
         if self._flight is not None and not self._alone:
-            del self.out[self._size :]
             self.resetting = True
         else:
             self._send_reset()

@@ -29,6 +29,9 @@ from switch.sessions import kernel
 SEEDS = 150
 LITTLE = 30_000  # far from any buffer's limit
 STILL_S = 0.3  # output that is not acknowledged after so long will not be: TCP_DELACK_MAX is 0.2 s
+# (SO_RCVBUF, SO_SNDBUF), 0: as it is. Where no segment of loopback's 65,483 bytes fits Linux goes on by a slow timer
+BUFFERS = ((0, 0), (0, 10_000), (0, 100_000), (100_000, 100_000), (300_000, 100_000))
+STREAM = memoryview(bytes(range(251)) * 40_000)
 SHORT = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends a RST
 _IN = select.POLLIN | select.POLLHUP | select.POLLERR  # both wake a reader of epoll(7)
 _OUT = select.POLLOUT | select.POLLHUP | select.POLLERR
@@ -170,6 +173,7 @@ class Tcp(History):
     def __init__(self, side: Any, seed: int) -> None:
         super().__init__(side, seed)
         self.streams = {"a": 0, "b": 0}
+        self.deaf = False  # an end has SHUT_RD: then it depends on who is first whether data or a FIN ends it
 
     def run(self) -> Iterator[None]:
         side = self.side
@@ -242,12 +246,14 @@ class Tcp(History):
 
     def _step(self, name: str, sock: Any) -> None:
         dice, module = self.dice, self.side.socket
-        kinds = ["send"] * 6 + ["recv"] * 4 + ["peek"] * 3 + ["consume"] * 2 + ["low_water"] * 2 + [
+        kinds = ["send"] * 6 + ["recv"] * 4 + ["peek"] * 3 + ["consume"] * 2 + ["low_water"] * 2 + ["burst"] * 2 + [
             "dup", "dup", "close", "close", "reset", "shut_wr", "error", "peer", "connect", "shut", "fd",
         ]  # fmt: skip
         kind = dice.choice(kinds)
         size = dice.choice((1, 2, 10, 100, 1000, 5000) if self.streams[name] < LITTLE else (1, 2, 10))
         match kind:
+            case "burst":
+                result = self._burst(name) if self._both(kernel.ESTABLISHED) and not self.deaf else None
             case "send":
                 data = self._data(name, size)
                 result = told(sock.send, data)
@@ -278,6 +284,7 @@ class Tcp(History):
             case "shut_wr":
                 result = told(sock.shutdown, module.SHUT_WR)
             case "shut":
+                self.deaf = True
                 result = told(sock.shutdown, dice.choice((module.SHUT_RD, module.SHUT_RDWR)))
             case "error":
                 result = sock.getsockopt(module.SOL_SOCKET, module.SO_ERROR)
@@ -289,6 +296,28 @@ class Tcp(History):
             case "connect":
                 result = told(sock.connect, ("127.0.0.1", 9))
         self.note(name, kind, size, *map(brief, result if isinstance(result, tuple) else (result,)))
+
+    def _burst(self, name: str) -> Any:
+        """Both write before anything of it can have arrived; perhaps one has nothing more to say."""
+        dice, sent = self.dice, 0
+        for _ in range(dice.randrange(2, 6)):
+            self.side.by(name)
+            data = self._data(name, dice.choice((1, 10, 200)))
+            sent += self.ends[name][0].send(data)
+            self.streams[name] += len(data)
+            name = "a" if name == "b" else "b"
+        if dice.random() < 0.3:
+            self.side.by(name)
+            self.ends[name][0].shutdown(self.side.socket.SHUT_WR)
+        return sent
+
+    def _both(self, state: int) -> bool:
+        """Both ends are open, and in this state."""
+        found = []
+        for name, socks in self.ends.items():
+            self.side.by(name)
+            found += [standing(sock)[3] for sock in socks[:1]]
+        return found == [state, state]
 
     def _close(self, name: str, sock: Any) -> Any:
         self.ends[name].remove(sock)
@@ -312,10 +341,15 @@ def settle(histories: list[Any]) -> None:
         now = [standing(sock) for sock in socks]
         if now != before:
             before, since = now, time.monotonic()
-        elif all(not each[-1] or each[3] == kernel.CLOSE for each in now) or time.monotonic() - since > STILL_S:
+        elif all(map(at_rest, now)) or time.monotonic() - since > STILL_S:
             return
-        else:
-            time.sleep(0.002)
+        time.sleep(0.001)
+
+
+def at_rest(seen: Any) -> bool:
+    """Nothing is to come of what this end has sent."""
+    state, output = seen[3], seen[-1]
+    return state == kernel.CLOSE or (state != kernel.SYN_SENT and not output)
 
 
 def on_linux(history: type[Any], seeds: range) -> list[list[Any]]:
@@ -409,6 +443,180 @@ class Door(History):
         self.close()
 
 
+class Flood(History):
+    """More than fits: partial writes, a full queue, and how it ends. How much fits is not compared, only what follows."""
+
+    def run(self) -> Iterator[None]:
+        side, dice = self.side, self.dice
+        self.sizes = random.Random(0)  # drawn from as often as it takes
+        yield from self._pair()
+        a, b = self.ends["a"][0], self.ends["b"][0]
+        sent = 0
+        while True:  # until no more fits after a while, either
+            side.by("a")
+            sent = self._fill(a, sent)
+            yield
+            side.by("a")
+            if not side.ready(a)[1] and kernel.unacknowledged(a):
+                break
+        self.note("filled")
+        side.by("b")
+        if self.limited:  # else the buffer grows with it, and is not full any more
+            kernel.low_water(b, 1 << 24)
+        yield
+        side.by("a")
+        waiting, state = kernel.unacknowledged(a), standing(a)[3]
+        self.note("full", waiting > 0, kernel.counters(a, connecting=True).written == sent, side.ready(a)[1])
+        side.by("b")
+        unread = kernel.unread(b)
+        self.note(unread > 0, unread + waiting == sent, side.ready(b), state, standing(b)[3])
+        end = dice.choice(("go on", "go on", "finish", "close", "die", "leave", "reset"))
+        side.by("a")
+        if end == "finish":
+            a.shutdown(side.socket.SHUT_WR)
+            self.note(kernel.unacknowledged(a) - waiting, standing(a)[3])
+        elif end in ("close", "reset"):  # what was written arrives all the same, unless it is reset
+            if end == "reset":
+                a.setsockopt(side.socket.SOL_SOCKET, side.socket.SO_LINGER, SHORT)
+            self.ends["a"].clear()
+            a.close()
+        side.by("b")
+        if end == "leave":
+            self.ends["b"].clear()
+            b.close()
+            yield
+            side.by("a")
+            self.note(standing(a)[3], side.ready(a), told(a.recv, 1), told(a.send, b"x"), told(a.recv, 1))
+        else:
+            data = bytearray()
+            while (part := told(b.recv, self.sizes.choice((10_000, 100_000)))) not in (b"", "ECONNRESET"):
+                if part == "EAGAIN":
+                    if len(data) == sent and end in ("go on", "die"):
+                        break
+                    yield
+                    side.by("b")
+                else:
+                    data += part
+            whole = len(data) == sent if end != "reset" else len(data) < sent
+            self.note(end, whole, data == STREAM[: len(data)], brief(part))
+            yield from self.look_at_end()
+        self.close()
+
+    def _pair(self) -> Iterator[None]:
+        side, dice = self.side, self.dice
+        module = side.socket
+        side.by("b")
+        listener = module.socket()
+        listener.setblocking(False)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        address = listener.getsockname()
+        side.by("a")
+        sock = module.socket()
+        sock.setblocking(False)
+        sock.connect_ex(address)
+        yield
+        side.by("b")
+        accepted, _ = listener.accept()
+        accepted.setblocking(False)
+        listener.close()
+        self.ends = {"a": [sock], "b": [accepted]}
+        input_, output = dice.choice(BUFFERS)
+        self.limited = input_ > 0
+        if input_:
+            accepted.setsockopt(module.SOL_SOCKET, module.SO_RCVBUF, input_)
+        side.by("a")
+        if output:
+            sock.setsockopt(module.SOL_SOCKET, module.SO_SNDBUF, output)
+
+    def _fill(self, sock: Any, sent: int) -> int:
+        while True:
+            result = told(sock.send, STREAM[sent : sent + self.sizes.choice((500, 100_000))])
+            if result == "EAGAIN":
+                return sent
+            sent += result
+
+    def look_at_end(self) -> Iterator[None]:
+        yield
+        for name, socks in self.ends.items():
+            self.side.by(name)
+            self.note(name, [(standing(sock)[3:], self.side.ready(sock)) for sock in socks])
+
+
+class Crowd(History):
+    """A backlog that is full: Linux drops the SYN, and connect() goes on waiting."""
+
+    def run(self) -> Iterator[None]:
+        side = self.side
+        module = side.socket
+        side.by("b")
+        listener = module.socket()
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        address = listener.getsockname()
+        side.by("a")
+        for _ in range(3):
+            sock = module.socket()
+            sock.setblocking(False)
+            self.note(told(sock.connect, address))
+            self.ends["a"].append(sock)
+            yield
+            side.by("a")
+        for kind in self.dice.sample(["recv", "send", "connect", "getpeername", "error", "shutdown"], 4):
+            match kind:
+                case "recv":
+                    result = told(sock.recv, 1)
+                case "send":
+                    result = told(sock.send, b"x")
+                case "connect":
+                    result = told(sock.connect, address) if standing(sock)[3] == kernel.SYN_SENT else None
+                case "getpeername":
+                    result = told(sock.getpeername)
+                case "error":
+                    result = sock.getsockopt(module.SOL_SOCKET, module.SO_ERROR)
+                case "shutdown":
+                    result = told(sock.shutdown, self.dice.choice((module.SHUT_WR, module.SHUT_RDWR)))
+            shown = standing(sock)  # after shutdown() what is left of the output is no number any more
+            self.note(kind, result, *(shown[:-1] if shown[3] == kernel.CLOSE else shown), *side.ready(sock))
+        side.by("b")
+        listener.close()
+        yield
+        side.by("a")
+        for each in self.ends["a"][:2]:  # nobody had accepted them
+            self.note(*standing(each), *side.ready(each))
+        self.close()
+
+
+class Pile(History):
+    """More messages than fit. How many do is the kernel's business: about as many."""
+
+    def run(self) -> Iterator[None]:
+        side = self.side
+        module = side.socket
+        side.by("a")
+        first, second = module.socketpair(module.AF_UNIX, module.SOCK_SEQPACKET)
+        for sock in (first, second):
+            sock.setblocking(False)
+        if self.dice.random() < 0.3:
+            first.setsockopt(module.SOL_SOCKET, module.SO_SNDBUF, 20_000)
+        size = self.dice.choice((1, 192, 193, 900, 5000, 16_000, 17_000, 35_000))
+        self.note(told(first.send, bytes(1 << 20)))
+        count = 0
+        while (result := told(first.send, bytes(size))) == size:
+            count += 1
+        self.note(result, side.ready(first), side.ready(second))
+        self.count = self.drained = count
+        while not side.ready(first)[1]:
+            assert second.recv(size) == bytes(size)
+            self.drained -= 1
+        self.note(told(first.send, b"fits again"))
+        yield
+        second.close()
+        self.note(told(first.send, b"x"), told(first.send, b"x"), told(first.recv, 1))
+        first.close()
+        self.close()
+
+
 class Messages(History):
     """Seqpacket: boundaries, descriptors on their way, how it ends. What travels is one end of a pair, watched at the other."""
 
@@ -485,7 +693,8 @@ class Messages(History):
 
     def _step(self, name: str, sock: Any) -> None:
         dice, module = self.dice, self.side.socket
-        kind = dice.choice(["send"] * 5 + ["pass"] * 6 + ["recv"] * 4 + ["take"] * 6 + ["dup", "close", "shut", "error", "use"])
+        kinds = ["send"] * 5 + ["pass"] * 6 + ["recv"] * 4 + ["take"] * 6
+        kind = dice.choice([*kinds, "dup", "close", "shut", "error", "copy", "use"])
         size = dice.choice((1, 10, 1000))
         cargo, result = self.cargo[name], None
         match kind:
@@ -515,6 +724,8 @@ class Messages(History):
                 result = told(sock.shutdown, dice.choice((module.SHUT_RD, module.SHUT_WR, module.SHUT_RDWR)))
             case "error":
                 result = sock.getsockopt(module.SOL_SOCKET, module.SO_ERROR)
+            case "copy" if cargo:
+                cargo.append(cargo[0].dup())
             case "use" if cargo:
                 result = told(dice.choice(cargo).send, b"I am here")
         self.note(name, kind, size, *map(brief, result if isinstance(result, tuple) else (result,)))
@@ -535,6 +746,26 @@ def test_listening_agrees() -> None:
     check(Door, range(SEEDS))
 
 
+def test_full_buffers_agree() -> None:
+    check(Flood, range(30))
+
+
+def test_full_backlogs_agree() -> None:
+    check(Crowd, range(30))
+
+
 @pytest.mark.parametrize("block", range(2))
 def test_messages_agree(block: int) -> None:
     check(Messages, range(block * SEEDS, (block + 1) * SEEDS))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_as_many_messages_fit(seed: int) -> None:
+    real = Pile(Linux(seed), seed)
+    list(real.run())
+    with twin(seed) as side:
+        model = Pile(side, seed)
+        list(model.run())
+    assert model.seen == real.seen
+    assert real.count / 2 <= model.count <= real.count * 2
+    assert abs(real.drained - model.drained) <= max(real.count / 5, 1)
