@@ -26,6 +26,7 @@ _VAP = struct.Struct(">HH")
 class FramingError(MessageError):
     """A length or header that cannot be right: the stream cannot be followed any further.
 
+    The length itself is not told: where a sender is out of step it is made of the digits of a card number.
     offset: where the bad frame starts in the data that was cut; None for a frame that was to be written.
     """
 
@@ -175,9 +176,9 @@ class Framer(msgspec.Struct, frozen=True):
             except ValueError as error:
                 return Cuts(frames, 0, FramingError(str(error), start))
             if length > maximum:
-                return Cuts(frames, 0, FramingError(f"length {length} is over the maximum of {maximum}", start))
+                return Cuts(frames, 0, FramingError(f"length is over the maximum of {maximum}", start))
             if 0 < length < header_length:
-                return Cuts(frames, 0, FramingError(f"length {length} is below the header's {header_length}", start))
+                return Cuts(frames, 0, FramingError(f"length is below the header's {header_length}", start))
             end = body + length
             if end > size:
                 return Cuts(frames, end - start)

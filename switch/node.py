@@ -33,6 +33,7 @@ from switch.succession import TICK_MS, Succession
 log = logging.getLogger("switch.node")
 POLL_MS = 100
 LEAVE_S = 5.0
+PEER_S = 3.0  # of those, how long a peer that is about to be ready is waited for
 SYNC_S = 3.0  # how long a joiner waits for the peer's sockets
 NETWORKS_S = 2.0  # how long a node waits for its networks before it listens
 SETTLE_MS = 250.0  # after a hold or takeover: answers that wait in the kernel go before timeouts
@@ -43,6 +44,10 @@ QUIET = {"request.repeated", "request.refused", "advice.queued", "advice.acknowl
 
 class Diverged(Exception):
     """This node's state is not what the log says."""
+
+
+class TooOld(Exception):
+    """The pair has gone on to entries that this software cannot apply. The text says which; start a newer one."""
 
 
 class Node:
@@ -57,7 +62,7 @@ class Node:
         self._loop = asyncio.get_running_loop()
         self._boot_id = boot_id()
         directory = Path(config.pair.run_directory)
-        self.poison = Poison(directory / f"{config.pair.name}.poison", node)
+        self.poison = Poison(directory / f"{config.pair.name}.poison", node, os.getpid())
         self.succession = Succession(self, self.engine, self.poison, directory, config.pair)
         self.sessions = Sessions(self.engine, self.submit, self.succession, self.poison, self._boot_id, self.now)
         self.polling = Polling(self.sessions, self.submit, self.now)
@@ -103,6 +108,9 @@ class Node:
         """Join, serve until stopped, leave. `ready()` is called when the node serves."""
         self.poison.begin(self.node)
         await self.mirror.start()
+        active = self.engine.state.meta.version
+        if active > self.engine.version:
+            raise TooOld(f"the pair's entries are of version {active}, and this software applies {self.engine.version} at most")
         for before in list(self.engine.state.incarnations.values()):
             if before.node == self.node and not self.engine.state.over(before.id):
                 await kill(before)
@@ -184,7 +192,8 @@ class Node:
         started = start_time(pid)
         assert started is not None
         cluster = str(self.mirror.health()["cluster_id"])
-        return encode_entry([Join(self.node, number, token, self._boot_id, pid, started, cluster)])
+        join = Join(self.node, number, token, self._boot_id, pid, started, cluster, self.engine.version)
+        return encode_entry([join], self.engine.state.meta.version)
 
     async def _leave(self) -> None:
         """Hand the sessions to the peer, or end them in order where there is none; say so, and go."""
@@ -192,9 +201,11 @@ class Node:
         self.links.close()
         reach("leave.before")
         deadline = self.now() + LEAVE_S * 1000
-        await self._become(Leaving(), Status.LEAVING, deadline)
+        patience = self.now() + PEER_S * 1000
+        if self.engine.state.meta.version > 1:
+            await self._become(Leaving(), Status.LEAVING, deadline)
         while self._acting() and self.now() < deadline and not self.mirror.failed.done():
-            if not self.succession.drain():
+            if not self.succession.drain() and not (self.succession.peer_comes() and self.now() < patience):
                 self.sessions.end_all("node leaves")
             await asyncio.sleep(POLL_MS / 5000)
         await self._become(Leave(), Status.LEFT, deadline)
@@ -218,6 +229,7 @@ class Node:
 
     def load(self, index: int, chunks: list[bytes], segments: dict[str, bytes]) -> None:
         self.engine.load(snapshot.load(index, chunks, segments), self.now())
+        self.mirror.entry_version = self.engine.state.meta.version
         self.sessions.follow(list(self.sessions.connections))
 
     def apply(self, entry: Entry) -> None:
@@ -240,6 +252,7 @@ class Node:
 
     def _pair_changed(self, applied: Applied) -> None:
         self.metrics.simplex.set(len(self.engine.state.live()) < 2)
+        self.mirror.entry_version = self.engine.state.meta.version
         for note in applied.notes:
             if note.event == "node.heir":
                 self._tend_after = self.now() + SETTLE_MS

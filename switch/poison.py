@@ -3,6 +3,8 @@
 A frame that ended the process of two owners is quarantined (the heir entry carries the mark, so the log knows); an entry that
 ended the same node three times while it was applied stops it, with a clear message, rather than letting it loop. Deaths are
 counted for each node: both apply an entry at the same time, so whatever kills both at once finds both at the same entry.
+
+A mark names its process: the node's next life may have begun before the heir looks for it, and be at something itself.
 """
 
 import mmap
@@ -13,6 +15,7 @@ from pathlib import Path
 
 SIZE = 4096
 SLOT = {"a": 0, "b": 256}
+FORMER_SLOT = {"a": 512, "b": 768}  # what the life before was at when it died
 TEXT_MAX = 200
 ENTRY_AT = {"a": 1024, "b": 1040}  # (index, deaths in a row) of the entry that ended the node last
 DEATHS_MAX = 3
@@ -28,7 +31,7 @@ class PoisonEntry(Exception):
 class Poison:
     """The marks of both nodes of a pair; this node writes its own."""
 
-    def __init__(self, path: Path, node: str) -> None:
+    def __init__(self, path: Path, node: str, pid: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -37,7 +40,7 @@ class Poison:
         finally:
             os.close(fd)
         self._at = SLOT[node]
-        self.former = ""  # the frame at which this node's former process died
+        self._pid = b"%d " % pid
 
     def frame(self, session: str, start: int, payload: bytes) -> str:
         """Mark a frame that is about to be parsed; its identity."""
@@ -51,9 +54,12 @@ class Poison:
         self._write(b"entry %d" % index)
 
     def _write(self, mark: bytes) -> None:
-        body = self._at + _LENGTH.size
-        self._map[body : body + len(mark)] = mark
-        _LENGTH.pack_into(self._map, self._at, len(mark))  # last: a mark is whole or not there
+        self._put(self._at, self._pid + mark)
+
+    def _put(self, at: int, text: bytes) -> None:
+        body = at + _LENGTH.size
+        self._map[body : body + len(text)] = text
+        _LENGTH.pack_into(self._map, at, len(text))  # last: a mark is whole or not there
 
     def clear(self) -> None:
         """It went well."""
@@ -61,19 +67,28 @@ class Poison:
 
     def of(self, node: str) -> str:
         """The mark a node left; "" when it was at nothing."""
-        at = SLOT[node]
-        (length,) = _LENGTH.unpack_from(self._map, at)
-        return bytes(self._map[at + _LENGTH.size : at + _LENGTH.size + min(length, TEXT_MAX)]).decode("ascii", "replace")
+        return self._read(SLOT[node])[1]
 
-    def frame_of(self, node: str) -> str:
-        """The frame at which a node died; "" when it was not at one."""
-        mark = self.of(node)
-        return "" if mark.startswith(_ENTRY_MARK.decode()) else mark
+    def _read(self, at: int) -> tuple[str, str]:
+        """The process and its mark."""
+        (length,) = _LENGTH.unpack_from(self._map, at)
+        text = bytes(self._map[at + _LENGTH.size : at + _LENGTH.size + min(length, TEXT_MAX)]).decode("ascii", "replace")
+        pid, _, mark = text.partition(" ")
+        return pid, mark
+
+    def frame_of(self, node: str, pid: int) -> str:
+        """The frame at which that process of a node died; "" when it was not at one."""
+        for at in (SLOT[node], FORMER_SLOT[node]):
+            process, mark = self._read(at)
+            if process == str(pid) and not mark.startswith(_ENTRY_MARK.decode()):
+                return mark
+        return ""
 
     def begin(self, node: str) -> None:
         """This node starts: count an entry at which it died. Raises PoisonEntry when that was so too often in a row."""
-        mark = self.of(node)
-        self.former = self.frame_of(node)
+        pid, mark = self._read(SLOT[node])
+        if mark:
+            self._put(FORMER_SLOT[node], f"{pid} {mark}".encode())
         self.clear()
         if not mark.startswith(_ENTRY_MARK.decode()):
             return

@@ -135,7 +135,8 @@ class Succession:
 
     def suspect(self, id_: str, reason: str, grace_s: float = 0.0) -> None:
         """Any hint that the peer is gone leads here."""
-        if self.engine.state.over(id_) or id_ in self._succeeding or self._closed or not self.engine.incarnation:
+        me = self.engine.incarnation
+        if self.engine.state.over(id_) or id_ in self._succeeding or self._closed or not me or self.engine.state.over(me):
             return
         event(log, logging.WARNING, "peer.suspect", incarnation=id_, reason=reason)
         self._spawn(id_, self._succeed(self.engine.state.incarnations[id_], grace_s))
@@ -149,8 +150,10 @@ class Succession:
             self.handover.drain()  # descriptors in flight survive their sender
             self.handover.part()
         await self._gather(dead.id)
+        if self.engine.state.over(self.engine.incarnation):
+            return  # we have left meanwhile: who starts next is its heir
         reach("heir.before")
-        taken = await self._mirror.take_fence_of(dead.node, dead.number, lambda: encode_entry([self._heir(dead)]))
+        taken = await self._mirror.take_fence_of(dead.node, dead.number, lambda: self._heir_entry(dead))
         reach("heir.after")
         if not taken and not self.engine.state.over(dead.id):
             # its next incarnation has taken its fence: nothing of it can be appended any more, the entry is enough
@@ -164,7 +167,7 @@ class Succession:
         await self._wait_while(lambda: not self.engine.state.over(former.id) and self._peer_is_heir())
         await self._gather(former.id)
         if not self.engine.state.over(former.id):
-            self._host.submit(Heir(former.id, self._held(former.id), self._poison.former), ("heir", former.id))
+            self._host.submit(self._heir(former), ("heir", former.id))
 
     async def _gather(self, dead: str) -> None:
         """What we, who have just started, do not hold of its sessions may be in the fd store of a node about to come back."""
@@ -203,8 +206,11 @@ class Succession:
             context = {"message": "succession failed", "exception": task.exception()}
             asyncio.get_running_loop().call_exception_handler(context)
 
+    def _heir_entry(self, dead: Incarnation) -> bytes:
+        return encode_entry([self._heir(dead)], self.engine.state.meta.version)
+
     def _heir(self, dead: Incarnation) -> Heir:
-        return Heir(dead.id, self._held(dead.id), self._poison.frame_of(dead.node))
+        return Heir(dead.id, self._held(dead.id), self._poison.frame_of(dead.node, dead.pid))
 
     def _held(self, dead: str) -> tuple[str, ...]:
         """The sockets we hold of sessions that the incarnation acts for, or may, once what is on its way is applied.
@@ -260,7 +266,8 @@ class Succession:
         self.synced = False
         if reason:
             # a process that closes its sockets is about to end; one that leaves in order shall do so
-            self.suspect(incarnation, reason, grace_s=END_S)
+            # of two that live, when the socket alone is gone, a kills b: they must not kill each other
+            self.suspect(incarnation, reason, grace_s=END_S * (2 if self.engine.node == "b" else 1))
 
     def received(self, opens: tuple[Open, ...], sockets: list[socket.socket]) -> None:
         for open_, sock in zip(opens, sockets, strict=True):
@@ -363,6 +370,11 @@ class Succession:
             if surplus > max(1, len(owners) // 10):
                 move += mine[:surplus]
         self._sessions.move(move[:MOVE_MAX], peer.id)
+
+    def peer_comes(self) -> bool:
+        """Whether there is a peer that may be able to take our sessions soon: it catches up, or greets us just now."""
+        peer = self.peer()
+        return peer is not None and peer.status is not Status.LEAVING and _runs(peer)
 
     def drain(self) -> bool:
         """Everything we act for goes to the peer (we are about to leave). False when nobody can take it."""

@@ -10,8 +10,8 @@ from rich.table import Table
 
 from tools.codec_cost import Cost
 from tools.hotspots import Hotspots
-from tools.kills import Kill
-from tools.takeovers import Case, Spread
+from tools.kills import Kill, Spread
+from tools.takeovers import Case
 from tools.throughput import Load, Round, Throughput, figures, ratio
 
 FUNCTIONS_SHOWN = 12

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 import typer
@@ -54,18 +54,49 @@ class Report(msgspec.Struct, kw_only=True):
     samples: list[Sample]
     verdict: Verdict
 
+    @classmethod
+    def of(cls, directory: Path, kills: list[Kill], samples: list[Sample], sound: bool, **more: Any) -> Self:
+        """Audits the records of a run. sound: nothing else was found against it. more: fields of a longer report."""
+        verdict = audit([directory / "inject"], directory / "issuer", directory / "bank")
+        result = json.loads((directory / "inject.json").read_bytes())
+        compared = [each.hashes_agree for each in samples if each.hashes_agree is not None]
+        return cls(
+            clean=verdict.clean and sound and all(compared),
+            sent=verdict.sent, answered=verdict.answered, approved=verdict.approved, lost=verdict.lost,
+            duplicated=verdict.duplicated, resets=verdict.resets, ledger_mismatch=verdict.ledger_mismatch,
+            tps=round(result["answered"] / result["seconds"], 1), latency_ms=result["latency_ms"],
+            longest_gap_ms=result["longest_gap_ms"], skipped=result["skipped"],
+            kills=len(kills), takeover_ms=[each.takeover_ms for each in kills], each_kill=kills,
+            hash_comparisons=len(compared), hash_mismatches=compared.count(False), samples=samples, verdict=verdict,
+            **more,
+        )  # fmt: skip
 
-def sample(switch: Switch, began: float, hashes: dict[int, str]) -> Sample:
-    """Memory of the processes, size of etcd, and whether the nodes' hashes agree where both told one."""
-    agree: bool | None = None
-    for node in "ab":
-        try:
-            index, value = switch.ask(node)["hash"]
-        except (OSError, ValueError):
-            continue
-        if index in hashes:
-            agree = hashes[index] == value and agree is not False
-        hashes[index] = value
+
+class Hashes:
+    """What the nodes told of their state's hash, by index."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, dict[int, str]] = {"a": {}, "b": {}}
+
+    def compare(self, switch: Switch) -> bool | None:
+        """Whether what the nodes tell now agrees with what the other told of the same index; None: it told nothing."""
+        agree: bool | None = None
+        for node, other in ("ab", "ba"):
+            try:
+                index, value = switch.ask(node)["hash"]
+            except (OSError, ValueError):
+                continue
+            if not index:
+                continue  # it has applied no heartbeat yet
+            if self._told[node].setdefault(index, value) != value:
+                agree = False
+            if index in self._told[other]:
+                agree = self._told[other][index] == value and agree is not False
+        return agree
+
+
+def sample(switch: Switch, began: float, agree: bool | None) -> Sample:
+    """Memory of the processes and size of etcd. Raises OSError and RuntimeError while etcd does not answer."""
     return Sample(
         round(time.monotonic() - began, 1),
         {name: round(node.rss_bytes() / 1e6, 1) for name, node in switch.nodes.items() if node.running()},
@@ -92,7 +123,7 @@ def inject(
 def run(directory: Path, switch: Switch, options: dict[str, Any], kill: Mode = "none", every_s: float = 2) -> Report:
     """Traffic, kills and audit on a switch that is not started yet."""
     samples: list[Sample] = []
-    hashes: dict[int, str] = {}
+    hashes = Hashes()
     with switch:
         print(f"two nodes, etcd, issuer and bank are up in {directory}", file=sys.stderr)
         began = time.monotonic()
@@ -102,7 +133,7 @@ def run(directory: Path, switch: Switch, options: dict[str, Any], kill: Mode = "
             while traffic.poll() is None:
                 if time.monotonic() - began > options["seconds"] - 1:
                     killer.stop()
-                samples.append(sample(switch, began, hashes))
+                samples.append(sample(switch, began, hashes.compare(switch)))
                 try:
                     traffic.wait(SAMPLE_S)
                 except subprocess.TimeoutExpired:
@@ -117,18 +148,7 @@ def run(directory: Path, switch: Switch, options: dict[str, Any], kill: Mode = "
     for each in unclean:
         print(each, file=sys.stderr)
     print("auditing the records", file=sys.stderr)
-    verdict = audit([directory / "inject"], directory / "issuer", directory / "bank")
-    result = json.loads((directory / "inject.json").read_bytes())
-    compared = [each.hashes_agree for each in samples if each.hashes_agree is not None]
-    return Report(
-        clean=verdict.clean and not unclean and all(compared),
-        sent=verdict.sent, answered=verdict.answered, approved=verdict.approved, lost=verdict.lost,
-        duplicated=verdict.duplicated, resets=verdict.resets, ledger_mismatch=verdict.ledger_mismatch,
-        tps=round(result["answered"] / result["seconds"], 1), latency_ms=result["latency_ms"],
-        longest_gap_ms=result["longest_gap_ms"], skipped=result["skipped"],
-        kills=len(killer.kills), takeover_ms=[each.takeover_ms for each in killer.kills], each_kill=killer.kills,
-        hash_comparisons=len(compared), hash_mismatches=compared.count(False), samples=samples, verdict=verdict,
-    )  # fmt: skip
+    return Report.of(directory, killer.kills, samples, not unclean)
 
 
 def _draw(file: Path, directory: Path, report: Report, title: str) -> None:

@@ -17,11 +17,19 @@ import time
 import urllib.request
 from pathlib import Path
 from types import TracebackType
+from typing import Any
+
+import etcd3.etcdrpc
+import grpc
 
 from .certificates import Certificates
 
+stubs: Any = etcd3.etcdrpc  # generated, without types
 START_S = 20.0
+CALL_S = 20.0
 PORTS = (20_000, 32_000)
+JUNK = (b"/junk/", b"/junk0")  # a range of keys that nobody else uses
+JUNK_BYTES = 512 << 10
 DIE_WITH_US = (
     "setpriv",
     "--pdeathsig",
@@ -77,6 +85,7 @@ class Etcd:
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.members = members
+        self.quota_bytes = quota_bytes
         ports = ports or free_ports(2 * members)
         self.ports = ports
         self.certificates = Certificates(self.directory / "tls") if tls else None
@@ -199,6 +208,38 @@ class Etcd:
         """Resident bytes of the member's process."""
         pages = int(Path(f"/proc/{self.pid(number)}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def fill(self) -> int:
+        """Write until the quota is reached and the members refuse to write (alarm NOSPACE). How many keys it took."""
+        with self._channel(0) as channel:
+            kv = stubs.KVStub(channel)
+            for written in range(2 * self.quota_bytes // JUNK_BYTES):  # it counts what it has committed, later
+                put = stubs.PutRequest(key=JUNK[0] + written.to_bytes(4, "big"), value=bytes(JUNK_BYTES))
+                try:
+                    kv.Put(put, timeout=CALL_S)
+                except grpc.RpcError as error:
+                    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                        return written
+                    raise RuntimeError(f"etcd refuses to be filled, but not for its size: {error.details()}") from None
+        raise RuntimeError(f"etcd took twice its quota of {self.quota_bytes} bytes")
+
+    def make_room(self) -> None:
+        """What etcd's maintenance guide tells operators to do after NOSPACE: delete, compact, defragment, disarm."""
+        with self._channel(0) as channel:
+            kv, maintenance = stubs.KVStub(channel), stubs.MaintenanceStub(channel)
+            deleted = kv.DeleteRange(stubs.DeleteRangeRequest(key=JUNK[0], range_end=JUNK[1]), timeout=CALL_S)
+            kv.Compact(stubs.CompactionRequest(revision=deleted.header.revision, physical=True), timeout=CALL_S)
+            for number in range(self.members):
+                with self._channel(number) as member:
+                    stubs.MaintenanceStub(member).Defragment(stubs.DefragmentRequest(), timeout=CALL_S)
+            actions = stubs.AlarmRequest
+            for alarm in maintenance.Alarm(actions(action=actions.GET), timeout=CALL_S).alarms:
+                disarm = actions(action=actions.DEACTIVATE, memberID=alarm.memberID, alarm=alarm.alarm)
+                maintenance.Alarm(disarm, timeout=CALL_S)
+
+    def _channel(self, number: int) -> Any:
+        """For calls that have no HTTP; a cluster with `tls` takes none."""
+        return grpc.insecure_channel(self.endpoints[number].removeprefix("http://"))
 
     def close(self) -> None:
         """Kill what runs and wait for its end. The directory stays."""

@@ -25,6 +25,7 @@ from tools.fdstore import FdStore
 READY_S = 20.0
 RESTART_S = 0.1
 STOP_S = 10.0
+DEFECTS = ("node.defect", "node.failed", "Traceback", "state.diverged", "ERROR", "CRITICAL")
 # becomes the program it is told to, same pid, with its listening sockets from descriptor 3 on (sd_listen_fds(3))
 ACTIVATE = """
 import fcntl, os, sys
@@ -70,6 +71,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bank: dict[str, Any] = {}
     further: dict[str, dict[str, Any]] = {}  # more listening links by name, for cards unless they say iso20022
     etcd: dict[str, Any] = {}
+    etcd_quota_bytes: int = 1 << 30  # of its members' databases
     pair: dict[str, Any] = {}
     issuer_options: tuple[str, ...] = ()  # of switch-sim issuer
     bank_options: tuple[str, ...] = ()
@@ -205,7 +207,7 @@ class Switch:
         self.settings = settings or Settings()
         self.ports = Ports.free(self.settings.further)
         directory.mkdir(parents=True, exist_ok=True)
-        self.etcd = Etcd(directory / "etcd", members=members)
+        self.etcd = Etcd(directory / "etcd", members=members, quota_bytes=self.settings.etcd_quota_bytes)
         self.config_path = directory / "switch.toml"
         self.nodes: dict[str, Process] = {
             node: Process(f"node-{node}", [program, "--config", str(self.config_path), "--node", node], directory)
@@ -279,13 +281,13 @@ class Switch:
         return False
 
     @staticmethod
-    def wait_for(condition: Any, what: str, seconds: float = READY_S) -> None:
+    def wait_for(condition: Any, what: str, seconds: float = READY_S, every_s: float = 0.05) -> None:
         """Poll a condition; TimeoutError names what was waited for."""
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"waited {seconds:g} s for {what}")
-            time.sleep(0.05)
+            time.sleep(every_s)
 
     def addresses(self, ports: dict[str, int]) -> str:
         return ",".join(f"127.0.0.1:{port}" for port in ports.values())
@@ -294,6 +296,15 @@ class Switch:
         for process in [*self.nodes.values(), *self.simulators.values()]:
             if process.log.exists():
                 yield process.name, process.log.read_text()
+
+    def defects(self) -> list[str]:
+        """Lines in the logs of the nodes that must never be there."""
+        found = []
+        for node in self.nodes.values():
+            if node.log.exists():
+                with node.log.open(errors="replace") as lines:
+                    found += [f"{node.name}: {line.strip()}" for line in lines if any(word in line for word in DEFECTS)]
+        return found
 
     def stop_nodes(self) -> dict[str, int | None]:
         """Both nodes in order, then the simulators, so that their records are complete. Exit codes by name."""

@@ -19,27 +19,13 @@ import msgspec
 
 from tools.audit import audit
 from tools.demo import inject
-from tools.kills import Kill, Killer, duplex
+from tools.kills import Kill, Killer, Spread, duplex
 from tools.pair import Process, Switch
 from tools.picture import Picture, draw
 
 POLL_S = 0.25
 DAY_S = 86_400.0
 WAIT_S = 60.0
-
-
-class Spread(msgspec.Struct, frozen=True):
-    """Of one figure over all kills of a case, milliseconds."""
-
-    p50: float
-    p99: float
-    max: float
-
-    @staticmethod
-    def of(values: list[float]) -> "Spread":
-        ordered = sorted(values) or [0.0]
-        p99 = ordered[min(int(len(ordered) * 0.99), len(ordered) - 1)]
-        return Spread(*(round(each, 1) for each in (statistics.median(ordered), p99, ordered[-1])))
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ from lxml import etree
 
 from messages.iso20022.facts import Agent, CreditTransfer, References
 from messages.iso20022.parsing import BusinessMessage
+from messages.message import MessageError
 
 
 class Header(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -39,7 +40,7 @@ _DECODER = msgspec.msgpack.Decoder(Original)
 
 
 def remember(message: BusinessMessage, transfer: CreditTransfer) -> Original:
-    """What is kept of a request."""
+    """What is kept of a request. Raises MessageError for a party of the AppHdr that has no canonical form."""
     return Original(
         message.type,
         transfer.created,
@@ -53,8 +54,11 @@ def remember(message: BusinessMessage, transfer: CreditTransfer) -> Original:
 
 
 def recall(original: bytes) -> Original:
-    """The inverse of Original.encode. Raises msgspec.DecodeError for anything else."""
-    return _DECODER.decode(original)
+    """The inverse of Original.encode. Raises MessageError for anything else."""
+    try:
+        return _DECODER.decode(original)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # msgspec lets the latter two through
+        raise MessageError("not a record of an ISO 20022 message") from None
 
 
 def _header(header: etree._Element | None) -> Header | None:
@@ -73,4 +77,7 @@ def _header(header: etree._Element | None) -> Header | None:
 
 def _inside(party: etree._Element) -> str:
     """The children in exclusive canonical form: it declares the namespaces it uses, so it stands anywhere."""
-    return "".join(etree.tostring(child, method="c14n", exclusive=True, with_tail=False).decode() for child in party)
+    try:
+        return "".join(etree.tostring(child, method="c14n", exclusive=True, with_tail=False).decode() for child in party)
+    except etree.C14NError:
+        raise MessageError("relative namespace name", f"/AppHdr/{etree.QName(party).localname}") from None

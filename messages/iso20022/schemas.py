@@ -11,7 +11,7 @@ from messages.iso20022.definitions import XS, render, shipped
 _ISO_NAMESPACE = re.compile(r"urn:iso:std:iso:20022:tech:xsd:([a-z]{4}\.\d{3}\.\d{3}\.\d{2})")
 
 
-class SchemaError(Exception):
+class SchemaError(ValueError):
     """A file of `schema_dir` that is no usable XML Schema. Its text names the file."""
 
 

@@ -59,6 +59,11 @@ def write(original: Original, report: Report) -> bytes:
     return "".join((*parts, *reversed(ends))).encode()
 
 
+def _text(value: str) -> str:
+    """A value as XML. A bare carriage return would be read as a line feed (XML 1.0, 2.11)."""
+    return escape(value, {"\r": "&#13;"})
+
+
 def _xml(elements: list[_Element]) -> str:
     out = []
     for name, content in elements:
@@ -70,9 +75,9 @@ def _xml(elements: list[_Element]) -> str:
 
 def _document(original: Original, report: Report, msg_id: str) -> list[_Element]:
     references = original.references
-    reason: _Element = ("StsRsnInf", [("Rsn", [("Cd", escape(report.reason))])])
+    reason: _Element = ("StsRsnInf", [("Rsn", [("Cd", _text(report.reason))])])
     group: list[_Element] = [
-        ("OrgnlMsgId", escape(references.msg_id)),
+        ("OrgnlMsgId", _text(references.msg_id)),
         ("OrgnlMsgNmId", original.type),
         ("OrgnlCreDtTm", original.created),
     ]
@@ -84,9 +89,9 @@ def _document(original: Original, report: Report, msg_id: str) -> list[_Element]
         if report.toward is Toward.DEBTOR_AGENT:
             sender, receiver = receiver, sender
         transaction = [
-            ("OrgnlInstrId", escape(references.instr_id)),
-            ("OrgnlEndToEndId", escape(references.end_to_end_id)),
-            ("OrgnlTxId", escape(references.tx_id)),
+            ("OrgnlInstrId", _text(references.instr_id)),
+            ("OrgnlEndToEndId", _text(references.end_to_end_id)),
+            ("OrgnlTxId", _text(references.tx_id)),
             ("OrgnlUETR", references.uetr),
             ("TxSts", report.status),
             reason,
@@ -108,7 +113,7 @@ def _document(original: Original, report: Report, msg_id: str) -> list[_Element]
 def _agent(agent: Agent) -> list[_Element]:
     member: list[_Element] = []
     if agent.member_id:
-        member = [("ClrSysId", [("Cd", escape(agent.clearing_system))]), ("MmbId", escape(agent.member_id))]
+        member = [("ClrSysId", [("Cd", _text(agent.clearing_system))]), ("MmbId", _text(agent.member_id))]
     return [("FinInstnId", [("BICFI", agent.bic), ("ClrSysMmbId", member)])]
 
 
@@ -116,12 +121,12 @@ def _header(request: Header, report: Report, msg_id: str) -> list[_Element]:
     sender, receiver = request.sender, request.receiver
     if report.toward is Toward.DEBTOR_AGENT:
         sender, receiver = receiver, sender
-    own: list[_Element] = [("FIId", [("FinInstnId", [("BICFI", escape(report.bic))])])]
+    own: list[_Element] = [("FIId", [("FinInstnId", [("BICFI", _text(report.bic))])])]
     return [
         ("Fr", own if report.bic else sender),
         ("To", receiver),
         ("BizMsgIdr", msg_id),
         ("MsgDefIdr", TYPE),
-        ("BizSvc", escape(request.service)),
+        ("BizSvc", _text(request.service)),
         ("CreDt", report.header_created),
     ]

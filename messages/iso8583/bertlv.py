@@ -11,6 +11,7 @@ CARDHOLDER = frozenset(("56", "57", "5A", "5F20", "5F24", "9F1F", "9F20", "9F6B"
 
 _TAG_BYTES_MAX = 4
 _LENGTH_BYTES_MAX = 3
+_DEPTH_MAX = 16  # of templates in templates; EMV nests two
 
 
 def parse(data: bytes) -> list[tuple[str, bytes]]:
@@ -53,20 +54,27 @@ def build(objects: Iterable[tuple[str, bytes]]) -> bytes:
 def without_cardholder_data(data: bytes) -> bytes:
     """The same without the objects in CARDHOLDER, in templates too; `data` itself where there are none.
 
-    A template that cannot be parsed stays as it is. Raises ValueError when the outermost level cannot be parsed.
+    A template that cannot be parsed stays as it is. Raises ValueError when the outermost level cannot be parsed, or when
+    templates are nested so deeply that nobody can mean it.
     """
-    objects = parse(data)
-    kept = [(tag, _opened(tag, value)) for tag, value in objects if tag not in CARDHOLDER]
+    return _without(data, parse(data), _DEPTH_MAX)
+
+
+def _without(data: bytes, objects: list[tuple[str, bytes]], depth: int) -> bytes:
+    kept = [(tag, _opened(tag, value, depth - 1)) for tag, value in objects if tag not in CARDHOLDER]
     return data if kept == objects else build(kept)
 
 
-def _opened(tag: str, value: bytes) -> bytes:
+def _opened(tag: str, value: bytes, depth: int) -> bytes:
     if not int(tag[:2], 16) & 0x20:
         return value
+    if not depth:
+        raise ValueError("templates are nested too deeply")
     try:
-        return without_cardholder_data(value)
+        objects = parse(value)
     except ValueError:  # an issuer's script, whose commands are for the card alone
         return value
+    return _without(value, objects, depth)
 
 
 def _length(count: int) -> bytes:

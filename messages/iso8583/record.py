@@ -21,7 +21,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A request (`original`) or the fields of an answer (`Outcome.content`). Its repr holds no field."""
 
     dialect: str
-    mti: Annotated[str, msgspec.Meta(pattern="^[0-9]{4}$")]
+    mti: Annotated[str, msgspec.Meta(pattern="^[0-9]{4}$", max_length=4)]
     raw: dict[Annotated[int, msgspec.Meta(ge=1, le=192)], bytes]
     pan: str = ""  # of a request that has it in its track only: for a reversal
 
@@ -49,7 +49,7 @@ def unpack(data: bytes) -> Record:
     """Raises MessageError for what is no record."""
     try:
         return _decoder.decode(data)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # msgspec lets the latter two through
         raise MessageError("not a record of an ISO 8583 message") from None
 
 

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from switch.core.apply_payments import close_segment
 from switch.core.apply_sessions import ended
 from switch.core.fold import Fold, rule
-from switch.core.proposals import Configure, Heir, Join, Leave, Leaving, Live, Move, Snapshot, Tick
+from switch.core.proposals import Activate, Configure, Heir, Join, Leave, Leaving, Live, Move, Snapshot, Tick
 from switch.core.records import Incarnation, Status
 from switch.core.rules import Rules, RulesError, check
 
@@ -18,7 +18,7 @@ def join(fold: Fold, p: Join) -> bool:
     """A new incarnation of a node. The one before it is fenced by the append itself; an entry names its heir."""
     state = fold.state
     new = Incarnation(p.node, p.number, p.token, p.boot_id, p.pid, p.start_time, Status.JOINING, applied=fold.index,
-                      joined=fold.index)
+                      joined=fold.index, version=p.version)
     if new.id in state.incarnations:
         return False
     if not state.meta.cluster:
@@ -54,6 +54,18 @@ def live(fold: Fold, p: Live) -> bool:
     return _mine(fold).status is Status.JOINING and _become(fold, Status.LIVE, "node.live")
 
 
+@rule(Activate)
+def activate(fold: Fold, p: Activate) -> bool:
+    """Only ever upwards, and not beyond what both nodes apply. Who joins later and cannot, leaves."""
+    state = fold.state
+    if not state.meta.version < p.version <= state.agreed_version():
+        return False
+    state.put_meta(None, replace(state.meta, version=p.version))
+    fold.applied.pair = True
+    fold.note("entries.version", version=p.version)
+    return True
+
+
 @rule(Leaving)
 def leaving(fold: Fold, p: Leaving) -> bool:
     return not fold.state.over(fold.by) and _become(fold, Status.LEAVING, "node.leaving")
@@ -79,7 +91,7 @@ def heir(fold: Fold, p: Heir) -> bool:
     """The appender saw the end of `dead`'s process. What it holds no socket of ends here."""
     state = fold.state
     dead = state.incarnations.get(p.dead)
-    if dead is None or state.over(p.dead) or p.dead == fold.by:
+    if dead is None or state.over(p.dead) or state.over(fold.by) or p.dead == fold.by:
         return False
     held = set(p.held)
     theirs = sorted(id_ for id_, session in state.sessions.items() if state.acting(session.owner) == p.dead)

@@ -17,7 +17,7 @@ from messages.framing import Frame
 from switch.core import apply_advices, apply_pair, apply_payments, apply_sessions  # noqa: F401
 from switch.core.fold import Applied, Fold, Note
 from switch.core.offer import Offers
-from switch.core.proposals import Absorb, Input, Tick, decode_entry
+from switch.core.proposals import VERSION, Absorb, Input, Tick, decode_entry
 from switch.core.records import Session, Stage
 from switch.core.rules import Rules
 from switch.core.state import State
@@ -29,10 +29,14 @@ RULE_FILES = (apply_pair, apply_payments, apply_sessions)  # they enter their ru
 
 
 class Engine:
-    """One node's engine. `node` is "a" or "b"; `incarnation` is "" until it has joined."""
+    """One node's engine. `node` is "a" or "b"; `incarnation` is "" until it has joined.
 
-    def __init__(self, node: str) -> None:
+    `version`: the newest version of entries that it applies.
+    """
+
+    def __init__(self, node: str, version: int = VERSION) -> None:
         self.node = node
+        self.version = version
         self.incarnation = ""
         self.state = State()
         self.wires: dict[str, Wire] = {}
@@ -77,7 +81,7 @@ class Engine:
     def apply(self, by: str, index: int, body: bytes, now: float) -> Applied:
         """Fold one entry in. Raises EntryError or ApplyError: then the pair must stop."""
         before = self.state.meta
-        applied = self._fold.apply(by, index, len(body), decode_entry(body))
+        applied = self._fold.apply(by, index, len(body), decode_entry(body, self.version))
         state = self.state
         for number in applied.transactions:
             self._set_timer(number)
@@ -94,6 +98,8 @@ class Engine:
     def _compare(self, by: str, index: int, applied: Applied) -> None:
         """At each heartbeat entry both nodes hash their state; the next heartbeat tells the other."""
         for at, theirs in applied.ticks:
+            if by not in self.state.incarnations or self.state.incarnations[by].version != self.version:
+                continue  # other software may write its records otherwise, and hash them so
             mine = self._hashes.get(at)
             if mine is not None and mine != theirs:
                 self.diverged = True

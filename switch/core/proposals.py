@@ -13,7 +13,8 @@ import msgspec
 from messages.message import Kind, NetworkFunction, Outcome
 from switch.core.records import Waiter
 
-VERSION = 1  # of entries; a joiner that cannot apply the active version leaves
+VERSION = 2  # of entries: the newest that this software writes and applies. 2 has Leaving and Activate
+OLDEST = 1  # that it still applies, so that the nodes of a pair can be upgraded one after the other
 Frames = tuple[tuple[str, bytes], ...]  # (session, answer)
 
 
@@ -223,10 +224,17 @@ class Join(Proposal, frozen=True, tag="join"):
     pid: int
     start_time: int
     cluster: str
+    version: int = 1  # of entries, the newest it applies
 
 
 class Live(Proposal, frozen=True, tag="live"):
     """The joined incarnation has caught up."""
+
+
+class Activate(Proposal, frozen=True, tag="activate"):
+    """From now on entries are of this version: both nodes apply it."""
+
+    version: int
 
 
 class Leaving(Proposal, frozen=True, tag="leaving"):
@@ -276,7 +284,7 @@ AnyProposal = Union[  # noqa: UP007 - msgspec wants one flat union
     Request, Attach, Reply, Refuse, Answer, AdviceAnswer, NetworkRequest, NetworkAnswer, Absorb, Piece,
     Open, Connected, End, Acked,
     Timeout, Expire, Undo, NetworkSend, AdviceSend, Forget,
-    Join, Live, Leaving, Leave, Heir, Move, Tick, Configure, Snapshot,
+    Join, Live, Activate, Leaving, Leave, Heir, Move, Tick, Configure, Snapshot,
 ]  # fmt: skip
 
 _decoder = msgspec.msgpack.Decoder(tuple[int, list[AnyProposal]])
@@ -292,18 +300,18 @@ def encode(proposal: Proposal) -> bytes:
     return _encoder.encode(proposal)
 
 
-def encode_entry(proposals: Sequence[Proposal]) -> bytes:
+def encode_entry(proposals: Sequence[Proposal], version: int = VERSION) -> bytes:
     """A whole entry's body: msgpack [version, [proposal, ...]]."""
-    return _encoder.encode((VERSION, proposals))
+    return _encoder.encode((version, proposals))
 
 
-def decode_entry(body: bytes) -> list[AnyProposal]:
+def decode_entry(body: bytes, newest: int = VERSION) -> list[AnyProposal]:
     """The proposals of an entry's body. Raises EntryError."""
     try:
         version, proposals = _decoder.decode(body)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # msgspec lets the latter two through
         # the library's text may quote what it could not read
-        raise EntryError(f"an entry cannot be read by version {VERSION} ({type(error).__name__})") from None
-    if version != VERSION:
-        raise EntryError(f"an entry of version {version}; this node applies version {VERSION}")
+        raise EntryError(f"an entry cannot be read by version {newest} ({type(error).__name__})") from None
+    if not OLDEST <= version <= newest:
+        raise EntryError(f"an entry of version {version}; this node applies versions {OLDEST} to {newest}")
     return proposals

@@ -41,6 +41,7 @@ class Incarnation(Record, frozen=True):
     applied: int = 0  # index it had applied when it last said so
     heir: str = ""  # id of the incarnation that acts for it
     joined: int = 0  # index of its join entry
+    version: int = 1  # the newest version of entries that it applies
 
     @property
     def id(self) -> str:
@@ -166,7 +167,7 @@ class Advice(Record, frozen=True):
 class Meta(Record, frozen=True):
     """What the state holds once."""
 
-    version: int = 1  # of entries
+    version: int = 1  # of the entries that are appended now
     rules: bytes = b""
     cluster: str = ""  # etcd's cluster id at the first join
     clock_ms: int = 0

@@ -3,6 +3,7 @@
 Every limit of the switch stands here with its default. Names end in their unit: `_ms` milliseconds, `_bytes`, `_max`.
 """
 
+import re
 from typing import Literal
 
 import msgspec
@@ -119,6 +120,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return msgspec.msgpack.decode(data, type=Rules)
 
 
+_PORT = re.compile("[0-9]{1,5}")
 FRAME_MAX_BYTES = 900_000  # one entry (1 MiB) holds the largest frame
 
 
@@ -142,7 +144,7 @@ def check(rules: Rules) -> None:
             raise RulesError(f"{where}: connections must be at least 1")
         for address in [*link.listen.values(), *link.connect]:
             host, _, port = address.rpartition(":")
-            if not host or not port.isdigit():
+            if not host or not _PORT.fullmatch(port):
                 raise RulesError(f"{where}: {address!r} is not host:port")
     rails = {link.name: link.rail for link in rules.links}
     for route in rules.routes:
@@ -154,3 +156,7 @@ def check(rules: Rules) -> None:
                 raise RulesError(f"{where}: there is no link {name!r}")
         if len({rails[name] for name in [*route.source, *route.targets]}) > 1:
             raise RulesError(f"{where}: source and targets are of different rails")
+    try:
+        rules.encode()
+    except OverflowError:
+        raise RulesError("a number is beyond 64 bits: no entry can hold it") from None

@@ -132,7 +132,7 @@ def load(index: int, chunks: list[bytes], segments: dict[str, bytes]) -> State:
                     header = row
                 else:
                     _put(state, row)
-    except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
+    except (msgspec.MsgspecError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise SnapshotError(f"snapshot {index} cannot be read ({type(error).__name__})") from None
     state.commit()
     state.index = index

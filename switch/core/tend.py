@@ -6,7 +6,18 @@ Each thing has one incarnation that acts for it, by log order; the others leave 
 from collections.abc import Iterable, Iterator
 
 from messages.message import Decision, Kind, MessageError, NetworkFunction, Outbound, Outcome, Reason
-from switch.core.proposals import AdviceSend, End, Expire, Forget, Frames, NetworkSend, Proposal, Timeout, Undo
+from switch.core.proposals import (
+    Activate,
+    AdviceSend,
+    End,
+    Expire,
+    Forget,
+    Frames,
+    NetworkSend,
+    Proposal,
+    Timeout,
+    Undo,
+)
 from switch.core.records import Advice, Session, Transaction, Waiter
 from switch.core.rules import Rules
 from switch.core.state import State
@@ -49,6 +60,9 @@ class Tending:
                 yield subject, self._undo(transaction, utc)
         yield from self._networks(clock, utc)
         if lead:
+            version = state.agreed_version() if len(state.incarnations) > 1 else 0
+            if version > state.meta.version and ("version", version) not in self.outstanding:
+                yield ("version", version), Activate(version)
             yield from self._advices(clock)
             yield from self._forget(clock)
 

@@ -22,6 +22,7 @@ _INFO = struct.Struct("=B119xQQ")  # state @0, bytes_acked @120, bytes_received 
 _LAST_DATA_RECEIVED = struct.Struct("=52xI")
 _SIZE = 256
 ESTABLISHED, SYN_SENT, CLOSE = 1, 2, 7
+OPEN = frozenset((ESTABLISHED, 8))  # we have not ended our stream; the remote may have (CLOSE_WAIT)
 _FIN_RECEIVED = frozenset((8, 9, 11, 6))  # CLOSE_WAIT, LAST_ACK, CLOSING, TIME_WAIT: a received FIN counts as a byte
 
 

@@ -353,7 +353,8 @@ class Sessions:
         counters = self._counters(connection)
         self.connections.pop(connection.session)
         self._keeper.forget(connection)
-        if connection.connecting or counters.consumed or counters.written:
+        untouched = counters.state in kernel.OPEN and not counters.consumed and not counters.written
+        if connection.connecting or not untouched:
             event(log, logging.WARNING, "session.unknown", session=connection.session, link=connection.link)
             self._closing.close(connection.sock)
         else:

@@ -35,7 +35,6 @@ TRANSFERS = Framer.of("8-ascii", "none", 1 << 20)
 TPDU = bytes.fromhex("6000031234")
 PAN = "4100001200012341"  # approved: the issuer declines what ends in 0
 DECLINED_PAN = "4100001200012340"
-DEFECTS = ("node.defect", "node.failed", "Traceback", "state.diverged", "ERROR", "CRITICAL")
 
 _numbers = itertools.count(1)
 _base = int(time.time() * 5) % 10**5 * 10**6  # RRNs of this run: none that the injector uses (its have 12 digits too)
@@ -321,17 +320,6 @@ def owned(switch: Switch, node: str, link: str = "terminals", recording: Recordi
         wire.close()
 
 
-def defects(switch: Switch) -> list[str]:
-    """Lines in the logs of the nodes that must never be there."""
-    return [
-        f"{name}: {line}"
-        for name, text in switch.logs()
-        if name.startswith("node")
-        for line in text.splitlines()
-        if any(word in line for word in DEFECTS)
-    ]
-
-
 def settled(switch: Switch, node: str = "a") -> None:
     """Wait until no transaction is open and no advice is owed."""
 
@@ -378,7 +366,7 @@ def clean(switch: Switch, *runs: Traffic | Recording, cut: bool = False) -> Verd
         folders.append(run.folder)
     codes = switch.stop_nodes()
     assert not any(codes.values()), f"exit codes {codes}"
-    assert defects(switch) == []
+    assert switch.defects() == []
     verdict = audit(folders, switch.directory / "issuer", switch.directory / "bank")
     found = (verdict.lost, verdict.duplicated, verdict.ledger_mismatch, verdict.unexpected, verdict.remainder)
     assert not any(found) if cut else verdict.clean, verdict.findings

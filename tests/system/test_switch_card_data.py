@@ -19,7 +19,6 @@ from switch_rig import (
     Traffic,
     Wire,
     card_request,
-    defects,
     fresh,
     health,
     heard_by_issuer,
@@ -205,4 +204,4 @@ def test_marked_card_data_is_nowhere_in_clear(start: Callable[..., Switch]) -> N
         late = [sealer.open(key, value) for key, value in values.present() if b"/snapshot/" in key]
         assert late
         assert {marker for plain in late for marker in found(plain)} & {DISCRETIONARY, PIN_BLOCK, CVV} == set()
-    assert defects(switch) == []
+    assert switch.defects() == []

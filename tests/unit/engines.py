@@ -15,7 +15,9 @@ from switch.core import snapshot
 from switch.core.engine import Engine
 from switch.core.fold import Applied
 from switch.core.proposals import (
+    VERSION,
     Acked,
+    Activate,
     Configure,
     Connected,
     End,
@@ -69,8 +71,9 @@ def rules(*, limits: Limits | None = None, **links: dict[str, object]) -> Rules:
 class Pair:
     """Two live nodes. Each `append` is one entry; both apply it at the present time."""
 
-    def __init__(self, given: Rules | None = None, nodes: str = "ab") -> None:
-        self.engines = {node: Engine(node) for node in nodes}
+    def __init__(self, given: Rules | None = None, nodes: str = "ab", versions: dict[str, int] | None = None) -> None:
+        self.versions = {"a": VERSION, "b": VERSION, **(versions or {})}  # of entries, the newest that a node applies
+        self.engines = {node: Engine(node, self.versions[node]) for node in nodes}
         self.log: list[tuple[str, bytes]] = []
         self.now_ms = 0.0
         self.seen = invariants.Seen()
@@ -81,6 +84,9 @@ class Pair:
         self.append(nodes[0], Configure((given or rules()).encode()))
         for node in nodes:
             self.append(node, Live())
+        agreed = self.state.agreed_version()
+        if agreed > self.state.meta.version:
+            self.append(nodes[0], Activate(agreed))
 
     @property
     def state(self):
@@ -94,7 +100,7 @@ class Pair:
         """A life of the node begins; its engine is the one in `engines`."""
         self._lives[node] += 1
         number = self._lives[node]
-        self._apply(f"{node}{number}", [Join(node, number, "token", "boot", 1, number, "cluster")])
+        self._apply(f"{node}{number}", [Join(node, number, "token", "boot", 1, number, "cluster", self.versions[node])])
         self.engines[node].become(f"{node}{number}")
         return f"{node}{number}"
 
@@ -103,7 +109,7 @@ class Pair:
         return self._apply(self.engines[node].incarnation, proposals).accepted
 
     def _apply(self, by: str, proposals: Sequence[Proposal]) -> Applied:
-        body = encode_entry(proposals)
+        body = encode_entry(proposals, self.state.meta.version)
         self.log.append((by, body))
         before = self.state.meta.clock_ms
         applied = [engine.apply(by, self.index, body, self.now_ms) for engine in self.engines.values()]
@@ -129,7 +135,7 @@ class Pair:
 
     def loaded(self, node: str) -> Engine:
         """A further engine, from a snapshot of the present state."""
-        engine = Engine(node)
+        engine = Engine(node, self.versions[node])
         view = snapshot.View(self.state)
         segments = {name: encode() for name, encode in view.segments().items()}
         engine.load(snapshot.load(view.index, list(view.chunks()), segments), self.now_ms)

@@ -4,8 +4,10 @@ import msgspec
 import pytest
 from engines import HEARTBEAT_MS, Pair, answer_to, card, rules
 
+from switch.core.engine import Engine
 from switch.core.fold import ApplyError
 from switch.core.proposals import (
+    Activate,
     Configure,
     EntryError,
     Heir,
@@ -82,6 +84,13 @@ def test_who_is_leaving_acts_for_what_it_has_and_is_given_nothing_more(pair):
     assert pair.append("b", Move((mine,), "a1"), Leave()) == [True, True]
     assert pair.node_of(mine) == pair.node_of(other) == "a"
     assert pair.append("b", Live(), Leaving()) == [False, False]  # a life is not lived twice
+
+
+def test_who_has_left_is_heir_of_nobody(pair):
+    """Its process may still be there when the other one dies; whoever starts next is the heir of both."""
+    terminal = pair.accept(node="b")
+    assert pair.append("a", Leaving(), Leave(), Heir("b1", (terminal,))) == [True, True, False]
+    assert not pair.state.over("b1") and pair.node_of(terminal) == "b"
 
 
 def test_without_a_live_node_there_is_no_lead_and_nothing_is_due():
@@ -197,7 +206,11 @@ def test_an_entry_that_cannot_be_applied_leaves_nothing_of_that_proposal(pair):
     assert (pair.engines["b"].state.index, pair.engines["b"].state.hash()) == (before, hashed)
 
 
-@pytest.mark.parametrize("body", [b"", b"junk", msgspec.msgpack.encode((99, []))])
+NOT_UTF_8 = encode_entry([Leave()]).replace(b"leave", b"le\xffve")
+DEEP = encode_entry([Leave()]).replace(b"\x91\xa5leave", b"\x92\xa5leave") + b"\x91" * 5000
+
+
+@pytest.mark.parametrize("body", [b"", b"junk", NOT_UTF_8, DEEP, msgspec.msgpack.encode((99, []))])
 def test_an_entry_of_another_version_or_none_at_all_is_named_so(pair, body):
     with pytest.raises(EntryError):
         pair.engines["a"].apply("a1", 1, body, 0.0)
@@ -212,3 +225,32 @@ def test_the_frame_at_which_a_node_died_is_remembered_and_such_marks_are_bounded
     pair.engines.pop("a")
     pair.append("b", Heir("a1", (), "a frame"))
     assert len(pair.state.marks) == 100 and pair.state.marks["a frame"] == 1 and pair.state.marks["z050"] == 2
+
+
+def test_entries_become_newer_when_both_nodes_can_apply_them():
+    pair = Pair(versions={"a": 1, "b": 2})
+    pair.tend()
+    assert pair.state.meta.version == 1 and pair.append("b", Activate(2)) == [False]
+    pair.die("a")
+    pair.tend()
+    assert pair.state.meta.version == 1, "a node alone changes nothing: its peer may come back as it was"
+    pair.versions["a"] = 2
+    pair.restart("a")
+    pair.tend()
+    assert pair.state.meta.version == 2 and pair.append("a", Activate(1), Activate(3)) == [False, False]
+    old = Engine("a", version=1)
+    with pytest.raises(EntryError, match="versions 1 to 1"):
+        old.apply("b1", 1, encode_entry([Live()], 2), 0.0)
+
+
+def test_nodes_of_different_software_do_not_compare_their_hashes():
+    """Its records may have another form: a difference says nothing."""
+    pair = Pair(versions={"a": 1, "b": 2})
+    other = pair.engines["b"].state
+    other.meta = msgspec.structs.replace(other.meta, advice=99)
+    other._changed["meta", None] = pair.state.meta
+    bodies = [(engine.incarnation, encode_entry([engine.heartbeat(pair.now_ms)], 1)) for engine in pair.engines.values()]
+    for place, (by, body) in enumerate([*bodies, *bodies]):
+        for engine in pair.engines.values():
+            engine.apply(by, pair.index + 1 + place, body, pair.now_ms)
+    assert not any(engine.diverged for engine in pair.engines.values())

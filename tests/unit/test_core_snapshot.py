@@ -106,7 +106,7 @@ def test_slices_are_small_and_read_back_together():
     assert snapshot.load(view.index, chunks, {}).stans == pair.state.stans
 
 
-@pytest.mark.parametrize("harm", ["bytes", "index", "missing", "unknown table", "header"])
+@pytest.mark.parametrize("harm", ["bytes", "index", "missing", "unknown table", "header", "depth"])
 def test_a_damaged_snapshot_is_named_so(harm):
     pair = busy()
     view = snapshot.View(pair.state)
@@ -119,7 +119,9 @@ def test_a_damaged_snapshot_is_named_so(harm):
     elif harm == "missing":
         segments.popitem()
     elif harm == "unknown table":
-        chunks.append(msgspec.msgpack.encode([("nothing", 1, 2)]))
+        chunks.append(snapshot.LAST + msgspec.msgpack.encode([("nothing", 1, 2)]))
+    elif harm == "depth":
+        chunks.append(snapshot.LAST + b"\x91\x93\xa5marks\xa1x" + b"\x91" * 5000)
     else:
         chunks[0] = b"\xc1"
     with pytest.raises(snapshot.SnapshotError):

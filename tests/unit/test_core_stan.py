@@ -3,10 +3,11 @@
 import pytest
 from engines import Pair, answer_to, card, rules
 
+from messages.iso20022.options import Iso20022Options
 from messages.message import NetworkFunction
 from switch.core.proposals import NetworkSend
 from switch.core.rules import RulesError
-from switch.core.wires import Wire
+from switch.core.wires import Wire, wires
 
 
 @pytest.fixture
@@ -80,6 +81,13 @@ def test_an_echo_leaves_its_stan_behind_for_the_next_life(pair):
     net = pair.connect(node="a")
     pair.append("a", NetworkSend(net, NetworkFunction.ECHO, 44, b"8|x", b"frame"))
     assert pair.state.stans == {"net/a": 44}
+
+
+def test_a_link_whose_schemas_are_none_is_named(tmp_path):
+    (tmp_path / "broken.xsd").write_text("<x/>")
+    given = rules(hub={"iso20022": Iso20022Options(schema_dir=str(tmp_path))})
+    with pytest.raises(RulesError, match=r"hub.*broken\.xsd"):
+        wires(given, {})
 
 
 def test_a_link_may_not_have_more_in_flight_than_there_are_stans():

@@ -171,3 +171,5 @@ def test_no_repr_or_error_holds_the_payload() -> None:
     assert "4111111111111111" not in repr(cuts) + str(cuts.error) + repr(framer)
     error = framer.cut(b"41x1111111111111").error
     assert "41x1" not in str(error) + repr(error)
+    out_of_step = Framer.of("8-ascii").cut(b"4111111111111111").error
+    assert "41111111" not in str(out_of_step) + repr(out_of_step)

@@ -1,5 +1,6 @@
 """The ISO 20022 codec: what a pacs.008 means, what answers it, and what passes through untouched."""
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -315,6 +316,12 @@ def test_what_is_remembered_holds_no_name_and_no_amount():
     assert b"Mustermann" not in original and b"Dupont" not in original and b"12.30" not in original
 
 
+@pytest.mark.parametrize("data", [b"", b"\x98\xa1\xff", b"\x99\xa0\xa0\x01\x90\x90\x90\x90\xc0" + b"\x91" * 5000])
+def test_what_is_no_record_of_a_request_is_refused(data):
+    with pytest.raises(MessageError):
+        CODEC.reversal(data, 0, 0, 0.0)
+
+
 def test_this_rail_repeats_unchanged_and_has_no_network_messages():
     assert CODEC.repeat(b"payload") == b"payload"
     assert CODEC.network_request(NetworkFunction.ECHO, 1, 0.0) is None
@@ -329,6 +336,13 @@ def test_a_relative_namespace_is_refused():
     assert error_of(pacs_008().replace("</CdtTrfTxInf>", data)).reason == "relative namespace name"
 
 
+@pytest.mark.parametrize("party", ["Fr", "To"])
+def test_a_relative_namespace_at_a_party_of_the_header_is_refused_when_it_is_to_be_remembered(party):
+    message = decode(re.sub(f"<{party}><([A-Za-z]+)", rf'<{party}><\1 xmlns:r="relative"', with_header(pacs_008())))
+    with pytest.raises(MessageError, match=f"relative namespace name field=/AppHdr/{party}"):
+        CODEC.original(message)
+
+
 def test_no_repr_shows_content():
     message = decode(pacs_008())
     assert "Mustermann" not in repr(message) + repr(message.body) + repr(message.attributes)
@@ -341,13 +355,15 @@ def test_options_refuse_an_unknown_field_or_reference():
     assert msgspec.json.decode(b'{"response_codes": {"timeout": "AB06"}}', type=Iso20022Options).bic == ""
 
 
-XML_CHARACTERS = st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="\ufffe\uffff")
+XML_CHARACTERS = st.one_of(
+    st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="\ufffe\uffff"), st.sampled_from("\t\n\r<>&")
+)
 REFERENCE_TEXT = st.text(XML_CHARACTERS, min_size=1, max_size=35)
 
 
 @given(msg_id=REFERENCE_TEXT, end_to_end_id=REFERENCE_TEXT)
 def test_any_reference_survives_into_the_report(msg_id, end_to_end_id):
-    escaped = [text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") for text in (msg_id, end_to_end_id)]
+    escaped = [re.sub("[\t\n\r<>&]", lambda each: f"&#{ord(each[0])};", text) for text in (msg_id, end_to_end_id)]
     request = decode(pacs_008(transaction(escaped[1]), msg_id=escaped[0]))
     original = CODEC.original(request)
     report = decode(CODEC.answer(original, CODEC.refuse(original, Reason.FORMAT)))

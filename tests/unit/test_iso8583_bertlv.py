@@ -62,3 +62,18 @@ def test_issuer_data_alone_stay_byte_for_byte_with_their_padding() -> None:
 def test_a_script_that_is_no_tlv_inside_stays_as_it_is() -> None:
     data = bytes.fromhex("7203AABBCC")
     assert without_cardholder_data(data) == data
+
+
+def nested(levels: int, innermost: bytes) -> bytes:
+    for _ in range(levels):
+        innermost = build([("77", innermost)])
+    return innermost
+
+
+def test_templates_are_looked_into_as_deep_as_anyone_nests_them() -> None:
+    assert b"secret" not in without_cardholder_data(nested(15, build([("5A", b"secret"), ("82", b"xx")])))
+
+
+def test_templates_that_nest_without_end_are_refused() -> None:
+    with pytest.raises(ValueError, match="too deeply"):
+        without_cardholder_data(nested(2000, build([("5A", b"secret")])))

@@ -441,10 +441,13 @@ NO_RECORDS = [
     ["iso99", "0200", {39: b"05"}],
     ["iso87-ascii", "02", {}],
     ["iso87-ascii", "0200", {999: b""}],
+    ["iso87-ascii", "0200\n", {}],
 ]
+NOT_UTF_8 = b"\x93\xa1\xff\xa40200\x80"
+DEEP = b"\x95\xa5iso87\xa40200\x80\xa0" + b"\x91" * 2000
 
 
-@pytest.mark.parametrize("data", [b"", b"\x00", *map(msgspec.msgpack.encode, NO_RECORDS)])
+@pytest.mark.parametrize("data", [b"", b"\x00", NOT_UTF_8, DEEP, *map(msgspec.msgpack.encode, NO_RECORDS)])
 def test_a_record_that_cannot_be_one_is_refused(data: bytes) -> None:
     codec = codec_of("iso87-ascii")
     with pytest.raises(MessageError):

@@ -55,7 +55,7 @@ class Node:
 
 @pytest.fixture
 def poison(tmp_path: Path) -> Poison:
-    return Poison(tmp_path / "marks", "a")
+    return Poison(tmp_path / "marks", "a", 1)
 
 
 @contextlib.contextmanager
@@ -120,6 +120,23 @@ def test_the_other_node_lets_go_once_the_acting_one_has_all_and_not_before(poiso
             assert node.keeper.told == [("release", "a1.7")]
             accepted.sendall(b"lives")  # a plain close of one of several holders
             assert client.recv(5) == b"lives"
+
+    run(check)
+
+
+def test_a_connection_whose_stream_we_have_ended_is_not_opened_anew(poison: Poison) -> None:
+    """The session that it was is over: quarantined at its first frame, say. The peer's fd store still had it."""
+
+    def check() -> None:
+        pair = Pair()
+        both_dead(pair)
+        with connected() as (client, accepted):
+            client.sendall(b"poison")
+            accepted.shutdown(socket.SHUT_WR)
+            node = Node(pair, pair.state.acting("a1")[0], poison)
+            node.restore("a1.7", accepted)
+            node.sessions.settle_orphans("")
+            assert (node.held, node.submitted) == ([], [])
 
     run(check)
 

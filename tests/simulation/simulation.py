@@ -1,0 +1,222 @@
+"""One run: both nodes' real code, simulated etcd and sockets, terminals and an issuer, and what the seed does to them."""
+
+import contextlib
+import gc
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import checks
+import faults
+import msgspec
+from etcd_twin import Cluster, install
+from interpose import PathTwin, installed
+from outside import Issuer, Terminal
+from sockets import FcntlModule, Network, SocketModule
+from units import Unit
+from world import Killed, Violation, World
+
+from messages.iso8583.options import Iso8583Options
+from switch.config import Config, Pair
+from switch.core.rules import Limits, Link, Route
+from switch.mirror.sealing import create_key_file
+from switch.mirror.settings import EtcdSettings
+
+SETTLE_S = 40.0  # of virtual time, after the last fault: by then everything is decided and delivered
+BEGIN_S = 0.05  # after both nodes serve: the first fault may come
+FAULTS_S = 0.5  # and for how long they come
+PORTS = {"a": 7001, "b": 7002}
+ISSUER = ("127.0.0.1", 9001)
+CARDS = Iso8583Options()
+
+
+class Result(msgspec.Struct):
+    """What a seed has shown."""
+
+    seed: int
+    violation: str = ""  # "" when everything held
+    plan: list[str] = []
+    lines: list[str] = []
+    virtual_s: float = 0.0
+    cpu_s: float = 0.0
+    requests: int = 0
+    entries: int = 0
+    kills: int = 0
+
+
+@cache
+def _key_file() -> str:
+    path = Path(tempfile.mkdtemp(prefix="simulation-")) / "keys"
+    create_key_file(path)
+    return str(path)
+
+
+def configuration(members: int = 1) -> Config:
+    """The pair's configuration, with timers that make a run short."""
+    listen = {node: f"127.0.0.1:{port}" for node, port in PORTS.items()}
+    return Config(
+        pair=Pair(name="sim", run_directory="/run/sim", key_file=_key_file(), peer_silence_ms=300),
+        etcd=EtcdSettings(
+            endpoints=tuple(f"http://etcd{number}:2379" for number in range(members)), append_timeout_ms=150,
+            call_timeout_ms=300, settle_after_ms=300, hold_after_ms=300, watch_stall_ms=300, lease_ttl_s=2,
+        ),
+        limits=Limits(snapshot_entries=40, segment_outcomes=10),
+        link=[
+            Link(name="pos", listen=listen, framing="2-byte-be", frame_max_bytes=2000, iso8583=CARDS,
+                 half_close_ms=2_000),
+            Link(name="net", connect=["127.0.0.1:9001"], framing="2-byte-be", frame_max_bytes=2000, iso8583=CARDS,
+                 timeout_ms=1_000, advice_retry_ms=500, network_timeout_ms=1_000, echo_interval_ms=2_000,
+                 reconnect_max_ms=400),
+        ],
+        route=[Route(name="cards", source=["pos"], targets=["net"])],
+    )  # fmt: skip
+
+
+class Simulation:
+    """The world of one seed. `plan` replaces the faults that the seed would choose."""
+
+    def __init__(self, seed: int, *, tracing: bool = False, plan: "faults.Plan | None" = None) -> None:
+        world = self.world = World(seed)
+        world.tracing = tracing
+        self.plan = plan or faults.draw(world.dice)
+        self.network = Network(world)
+        self.cluster = Cluster(world, members=self.plan.members)
+        self.checks = checks.Checks(self)
+        self.busy_until = 0.0  # a fault of a node lasts as long
+        self.issuer = Issuer(world, self.network, ISSUER)
+        config = configuration(self.plan.members)
+        path = PathTwin("/etc/switch.toml")
+        self.units = {
+            name: Unit(world, self.network, name, config, path, store=self.plan.store) for name in "ab"
+        }
+        for unit in self.units.values():
+            unit.on_poison = self.checks.died_of
+            unit.version -= self.plan.old
+        addresses = [("127.0.0.1", port) for port in PORTS.values()]
+        self.terminals = [
+            Terminal(world, self.network, number, addresses, self.plan.requests)
+            for number in range(1, self.plan.terminals + 1)
+        ]
+
+    def run(self) -> Result:
+        """To the end of everything, or to the first violation."""
+        world, began = self.world, time.process_time()
+        result = Result(world.seed, plan=self.plan.texts)
+        sockets = SocketModule(self.network)
+        try:
+            with (
+                install(self.cluster),
+                installed(world, self.network, sockets, FcntlModule(self.network), self.checks.told),
+            ):
+                try:
+                    self._run()
+                finally:
+                    world.end()
+        except Violation as violation:
+            result.violation = str(violation)
+            world.trace("VIOLATION", str(violation))
+        result.lines = world.lines
+        result.virtual_s = round(world.now, 3)
+        result.cpu_s = time.process_time() - began
+        result.requests = sum(len(terminal.requests) for terminal in self.terminals)
+        result.entries = self.checks.entries
+        result.kills = sum(unit.deaths for unit in self.units.values())
+        return result
+
+    def _run(self) -> None:
+        world = self.world
+        for unit in self.units.values():
+            unit.start()
+        if not world.run(lambda: self.duplex, 10.0):
+            raise Violation("the pair did not come up in 10 s")
+        for terminal in self.terminals:
+            terminal.begin()
+        for when, fault in self.plan.faults:
+            world.at(BEGIN_S + when * FAULTS_S, lambda fault=fault: fault.strike(self))
+        lasts_s = max((when * FAULTS_S + fault.lasts_s for when, fault in self.plan.faults), default=FAULTS_S)
+        world.run(lambda: False, world.now + BEGIN_S + lasts_s)
+        self.heal()
+        limit = world.now + SETTLE_S
+        if not world.run(self.settled, limit):
+            raise Violation(f"not settled {SETTLE_S:.0f} s after healing: {self.unsettled()}")
+        self.checks.at_the_end()
+
+    def heal(self) -> None:
+        """No further fault. A stopped node still goes on when its time has come, or is dead by then."""
+        self.world.trace("WORLD", "heals")
+        self.cluster.heal()
+        self.network.heal()
+        self.issuer.loss = self.issuer.late = self.issuer.twice = 0.0
+        for unit in self.units.values():
+            unit.wanted = True
+            process = unit.process
+            if process is not None:
+                process.slowness, process.doom = 1.0, 0
+            if not unit.alive:
+                unit.start()
+        self.world.called = None
+
+    @property
+    def duplex(self) -> bool:
+        return all(unit.live for unit in self.units.values())
+
+    def settled(self) -> bool:
+        """Both nodes serve, every terminal is done, nothing is open in the switch."""
+        return not self.unsettled()
+
+    def unsettled(self) -> str:
+        """What is not settled yet, in words."""
+        for terminal in self.terminals:
+            if not terminal.done:
+                return f"{terminal.name} waits for rrn={terminal.rrn}"
+        for name, unit in self.units.items():
+            if not unit.live or unit.node is None:
+                return f"{name} is not live"
+            state, version = unit.node.engine.state, unit.node.engine.version
+            if state.meta.version != min(each.version for each in self.units.values()) and unit.version == version:
+                return f"entries are of version {state.meta.version}"
+            if state.transactions:
+                return f"{name} has open transactions {sorted(state.transactions)}"
+            if state.advices:
+                return f"{name} has advices {sorted(state.advices)}"
+        return ""
+
+    def node_fault(self) -> None:
+        """Another one begins. Sessions survive one at a time: two that overlap may end them (never a transaction)."""
+        processes = [unit.process for unit in self.units.values() if unit.wanted and unit.process is not None]
+        busy = any(process.doom or process.stopped or process.slowness > 1 for process in processes)
+        busy = busy or any(unit.stopping for unit in self.units.values())
+        if busy or self.world.now < self.busy_until or len(processes) < 2 or not self.duplex:
+            self.checks.resets_excused = True
+
+    def doom(self, name: str, count: int, point: str = "") -> None:
+        """It is killed at its so many next system calls, or when it reaches a point so many times."""
+        process = self.units[name].process
+        if process is not None:
+            process.doom_at, process.doom = point, count
+
+    def kill(self, name: str, why: str) -> None:
+        process = self.units[name].process
+        if process is not None and process.alive:
+            self.world.trace(name, f"killed: {why}")
+            process.kill()
+
+
+def simulate(seed: int, *, tracing: bool = False, plan: "faults.Plan | None" = None) -> Result:
+    """Run one seed. A seed that failed is run again with a trace by the caller."""
+    collecting = gc.isenabled()
+    gc.disable()  # what a collection finalises must not depend on chance
+    try:
+        with contextlib.suppress(Killed):
+            return Simulation(seed, tracing=tracing, plan=plan).run()
+        raise AssertionError("a turn ended outside of its process")
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def nodes(simulation: Simulation) -> list[Any]:
+    """The living nodes."""
+    return [unit.node for unit in simulation.units.values() if unit.alive and unit.node is not None]

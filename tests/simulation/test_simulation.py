@@ -1,0 +1,47 @@
+"""Some hundred seeds of the simulation; more with tools/simulate. And what makes a seed worth something: it replays exactly."""
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import faults
+import pytest
+from simulation import simulate
+
+SEEDS = int(os.environ.get("SWITCH_SIMULATION_SEEDS", "250"))
+PART = 50
+HERE = Path(__file__).parent
+TRACE = "import sys; from simulation import simulate; print('\\n'.join(simulate(int(sys.argv[1]), tracing=True).lines))"
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, PART))
+def test_every_invariant_holds_whatever_fails(first: int) -> None:
+    results = [simulate(seed) for seed in range(first, first + PART)]
+    failed = [f"{each.violation} (tools/simulate --seed {each.seed} --trace)" for each in results if each.violation]
+    assert not failed
+    # else nothing was tried
+    assert sum(each.kills for each in results) >= PART // 2
+    assert sum(each.requests for each in results) >= 5 * PART
+
+
+@pytest.mark.parametrize("seed", [3, 7, 20_001])
+def test_a_seed_is_one_history(seed: int) -> None:
+    """In this process, again, and in others that hash otherwise."""
+    lines = simulate(seed, tracing=True).lines
+    assert len(lines) > 50
+    assert simulate(seed, tracing=True).lines == lines
+    for hashing in "12":
+        environment = {**os.environ, "PYTHONHASHSEED": hashing}
+        environment["PYTHONPATH"] = os.pathsep.join((str(HERE.parents[1]), str(HERE)))
+        command = [sys.executable, "-c", TRACE, str(seed)]
+        found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert found.stdout.splitlines() == lines
+
+
+def test_every_kind_of_fault_is_drawn() -> None:
+    """A fault that no seed has would be one that is never tried."""
+    drawn = {fault.strike.__qualname__ for seed in range(2_000) for _, fault in faults.draw(random.Random(seed)).faults}
+    kinds = {maker(random.Random(0)).strike.__qualname__ for _, maker in faults.KINDS}
+    assert kinds | {faults.upgrade(random.Random(0)).strike.__qualname__} == drawn

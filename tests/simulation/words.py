@@ -1,0 +1,101 @@
+"""The proposals of an entry in short words."""
+
+from collections.abc import Callable
+from typing import Any
+
+from switch.core import proposals as p
+from switch.core.state import State
+
+
+class Words:
+    """`names`: of sessions. Requests and advices get their numbers from the state as it was before the entry."""
+
+    def __init__(self, state: State, names: dict[str, str]) -> None:
+        self._state, self._names = state, names
+        self.begin()
+
+    def begin(self) -> None:
+        """An entry is about to be applied."""
+        self._transaction, self._advice = self._state.meta.transaction, self._state.meta.advice
+
+    def of(self, proposals: list[Any], accepted: list[bool]) -> list[str]:
+        """A line or more for each; heartbeats have none."""
+        found = []
+        for proposal, good in zip(proposals, accepted, strict=True):
+            if not isinstance(proposal, p.Tick):
+                text = _TEXTS[type(proposal)](self, proposal, good)
+                found += text.split("\n") if good else [f"{text}: REFUSED"]
+        return found
+
+    def name(self, session: str) -> str:
+        return self._names.get(session, session)
+
+    def request(self, proposal: p.Request, good: bool) -> str:
+        self._transaction += good
+        return f"Request{f' {self._transaction}' if good else ''} -> {self.name(proposal.target_session)}"
+
+    def decision(self, proposal: p.Timeout | p.Undo, good: bool) -> str:
+        text = f"{type(proposal).__name__} {proposal.transaction}: {proposal.outcome.code}"
+        if good and proposal.advice:
+            self._advice += 1
+            text += f", reversal {self._advice}"
+        return text
+
+    def advice(self, proposal: p.AdviceSend, good: bool) -> str:
+        again = f", try {proposal.tries + 1}" if proposal.tries else ""
+        return f"Reversal {proposal.advice} -> {self.name(proposal.session)}{again}"
+
+    def open(self, proposal: p.Open, good: bool) -> str:
+        whose = f", {proposal.owner}'s" if proposal.owner else ""
+        return f"Open {self.name(proposal.session)}{whose}"
+
+    def end(self, proposal: p.End, good: bool) -> str:
+        acked = f", output {proposal.acked}" if proposal.acked >= 0 else ""
+        return f"End {self.name(proposal.session)}: {proposal.reason}{acked}"
+
+    def acked(self, proposal: p.Acked, good: bool) -> str:
+        return "\n".join(f"Acked {self.name(session)} {offset}" for session, offset in proposal.sessions)
+
+    def attach(self, proposal: p.Attach, good: bool) -> str:
+        code = f": {proposal.outcome.code}" if proposal.outcome else ", waits"
+        return f"Attach {self.name(proposal.session)} to {proposal.transaction}{code}"
+
+    def move(self, proposal: p.Move, good: bool) -> str:
+        return f"Move {', '.join(map(self.name, proposal.sessions))} to {proposal.to}"
+
+
+def sessions(count: int) -> str:
+    return f"{count} session{'s' * (count != 1)}"
+
+
+_TEXTS: dict[type, Callable[[Words, Any, bool], str]] = {
+    p.Request: Words.request,
+    p.Attach: Words.attach,
+    p.Reply: lambda words, q, good: f"Reply {q.outcome.code} to {words.name(q.session)}",
+    p.Refuse: lambda words, q, good: f"Refuse {q.outcome.code} to {words.name(q.session)}",
+    p.Answer: lambda words, q, good: f"Answer {q.transaction}: {q.outcome.code}",
+    p.AdviceAnswer: lambda words, q, good: f"Reversal {q.advice} acknowledged",
+    p.NetworkRequest: lambda words, q, good: f"{q.function.name.capitalize()} from {words.name(q.session)}",
+    p.NetworkAnswer: lambda words, q, good: f"{words.name(q.session)} answers the sign-on",
+    p.Absorb: lambda words, q, good: f"Absorb: {q.reason}",
+    p.Piece: lambda words, q, good: f"Piece of {words.name(q.session)}",
+    p.Open: Words.open,
+    p.Connected: lambda words, q, good: f"Connected {words.name(q.session)}",
+    p.End: Words.end,
+    p.Acked: Words.acked,
+    p.Timeout: Words.decision,
+    p.Expire: lambda words, q, good: f"Expire {q.transaction}",
+    p.Undo: Words.decision,
+    p.NetworkSend: lambda words, q, good: f"{q.function.name.capitalize()} to {words.name(q.session)}",
+    p.AdviceSend: Words.advice,
+    p.Forget: lambda words, q, good: f"Forget segment {q.segment}",
+    p.Join: lambda words, q, good: f"Join {q.node}{q.number}",
+    p.Live: lambda words, q, good: "Live",
+    p.Activate: lambda words, q, good: f"Entries are of version {q.version}",
+    p.Leaving: lambda words, q, good: "Leaving",
+    p.Leave: lambda words, q, good: "Leave",
+    p.Heir: lambda words, q, good: f"Heir of {q.dead}: {sessions(len(q.held))}",
+    p.Move: Words.move,
+    p.Configure: lambda words, q, good: "Configure",
+    p.Snapshot: lambda words, q, good: "Snapshot",
+}
