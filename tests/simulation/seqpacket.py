@@ -111,8 +111,7 @@ class UnixEnd(File):
     # --- connecting
 
     def bind(self, path: str) -> None:
-        former = self.network.paths.get(path)
-        if former is not None and former.holders:  # in Linux a name stays until it is unlinked, whoever is gone
+        if path in self.network.paths:  # until it is unlinked, whoever is gone
             raise failure(errno.EADDRINUSE)
         self.network.paths[path] = self
         self.path = path

@@ -19,8 +19,9 @@ from tcp import BOTH, CLOSE, LISTEN, RCV, SEND, SYN_SENT, TcpEnd, failure
 from world import File, Process, Violation
 
 SO_COOKIE = 57
-KINDS = real.SOCK_NONBLOCK | real.SOCK_CLOEXEC
+KINDS = int(real.SOCK_NONBLOCK | real.SOCK_CLOEXEC)
 _HOW = {real.SHUT_RD: RCV, real.SHUT_WR: SEND, real.SHUT_RDWR: BOTH}
+_CONSTANTS = {name: value for name, value in vars(real).items() if isinstance(value, int)}
 _INFO = struct.Struct("=B51xI64xQQ120x")  # state, last_data_recv, bytes_acked, bytes_received
 _LINGER = struct.Struct("ii")
 _CREDENTIALS = struct.Struct("iii")
@@ -48,9 +49,7 @@ class Socket:
             if type & real.SOCK_NONBLOCK:
                 file.nonblocking, self._timeout = True, 0.0
             self._fd = process.give(file)
-        self.family = real.AddressFamily(family)
-        self.type = real.SocketKind(type & ~KINDS)
-        self.proto = max(proto, 0)
+        self.family, self.type, self.proto = family, type & ~KINDS, max(proto, 0)
 
     def _make(self, family: int, kind: int) -> Any:
         if family in (real.AF_INET, real.AF_INET6) and kind == real.SOCK_STREAM:
@@ -344,6 +343,7 @@ class SocketModule:
     """In place of the module socket."""
 
     def __init__(self, network: Network) -> None:
+        self.__dict__.update(_CONSTANTS)  # __getattr__ is slow
         self.network = network
         self.socket = type("socket", (Socket,), {"network": network, "__slots__": ()})
         self.SocketType = self.socket

@@ -26,7 +26,7 @@ from world import World
 
 from switch.sessions import kernel
 
-SEEDS = 150
+SEEDS = 100
 LITTLE = 30_000  # far from any buffer's limit
 STILL_S = 0.3  # output that is not acknowledged after so long will not be: TCP_DELACK_MAX is 0.2 s
 # (SO_RCVBUF, SO_SNDBUF), 0: as it is. Where no segment of loopback's 65,483 bytes fits Linux goes on by a slow timer
