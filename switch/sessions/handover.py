@@ -213,6 +213,7 @@ class Handover:
             if error.errno in (errno.EAGAIN, errno.ETOOMANYREFS):  # the latter: descriptors in flight (unix(7))
                 self._loop.add_writer(self._peer, self._flush)
                 return False
+            self.drain()  # descriptors in flight survive their sender
             self._down(f"cannot be written to: {error.strerror}")
         return True
 
@@ -237,6 +238,8 @@ class Handover:
                 data, fds, _, _ = socket.recv_fds(self._peer, DATAGRAM_MAX, FDS_MAX)
             except BlockingIOError:
                 return
+            except ConnectionResetError:
+                continue  # it died with something of ours unread: Linux says so once, before what it had sent
             except OSError as error:
                 self._down(error.strerror or "broken")
                 return

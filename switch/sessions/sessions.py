@@ -303,21 +303,27 @@ class Sessions:
                 self.end(connection, reason)
 
     def _drop(self, connection: Connection) -> None:
-        """The session is over by record: its owner closes in order, without a reset; who stood by just closes."""
+        """The session is over by record: its owner closes in order, without a reset; who stood by just closes.
+
+        So does who has left: whoever acts for it may have made a session of a connection that was still to be opened.
+        """
         self.connections.pop(connection.session, None)
         self._reading.want(connection, False)
         self._writer(connection, wanted=False)
         self._keeper.forget(connection)
-        if connection.mine or connection.open.session.partition(".")[0] == self.engine.incarnation:
+        me = self.engine.incarnation
+        opener = connection.open.session.partition(".")[0]
+        if connection.mine or (opener == me and not self.engine.state.over(me)):
             self._closing.close(connection.sock)
         else:
             connection.sock.close()
 
     def gone(self, ids: Iterable[str]) -> None:
-        """The peer dropped these sessions; those that the state does not have are over here, too."""
+        """The peer dropped these, or knows them under another name: we hold those no longer that the state does not have."""
         for id_ in ids:
             if id_ in self.connections and id_ not in self.engine.state.sessions:
-                self._drop(self.connections[id_])
+                self._reading.want(self.connections[id_], False)
+                self.release(self.connections[id_])
 
     def settle_orphans(self, peer: str) -> None:
         """Sockets that no applied entry knows, and none ever will: the incarnation that opened them is over.
