@@ -21,7 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from switch.core.proposals import Open
 from switch.ops.logs import event
@@ -72,6 +72,15 @@ class Holder(Protocol):
     def peer_beat(self) -> None: ...
 
 
+class Waiting(NamedTuple):
+    """Who greeted us before we have read its join entry. It has read ours, and hears from here on that we live."""
+
+    sock: socket.socket
+    hello: Hello
+    pid: int
+    beats: Beats
+
+
 class Handover:
     """This node's end. At most one peer."""
 
@@ -82,7 +91,7 @@ class Handover:
         self._loop = asyncio.get_running_loop()
         self._listener: socket.socket | None = None
         self._peer: socket.socket | None = None
-        self._waiting: tuple[socket.socket, Hello, int] | None = None  # greeted before the log knew it
+        self._waiting: Waiting | None = None
         self._early: list[socket.socket] = []  # greeted us before we had joined
         self._hello: Hello | None = None
         self._queue: deque[tuple[bytes, list[int], Callable[[], None]]] = deque()
@@ -168,30 +177,34 @@ class Handover:
             event(log, logging.WARNING, "handover.refused", pid=pid, uid=uid)
             sock.close()
             return
-        if self._waiting is not None:
-            self._waiting[0].close()
-        self._waiting = (sock, hello, pid)
+        self._forget_waiting()
+        self._waiting = Waiting(sock, hello, pid, Beats(sock))
         self.consider()
 
     def consider(self) -> None:
         """Let in who greeted us, if the log knows it by now."""
         if self._waiting is None:
             return
-        sock, hello, pid = self._waiting
+        sock, hello, pid = self._waiting.sock, self._waiting.hello, self._waiting.pid
         known = self._holder.known(hello, pid)
         if known is None:
             return
-        self._waiting = None
         if not known:
             event(log, logging.WARNING, "handover.refused", pid=pid, incarnation=hello.incarnation)
-            sock.close()
+            self._forget_waiting()
             return
+        beats, self._waiting = self._waiting.beats, None
         self.part()  # the end of a former incarnation is noticed in other ways, too
-        self._peer, self.peer = sock, hello.incarnation
-        self._beats = Beats(sock)
+        self._peer, self.peer, self._beats = sock, hello.incarnation, beats
         self._loop.add_reader(sock, self.drain)
         event(log, logging.INFO, "handover.up", peer=hello.incarnation, pid=pid)
         self._holder.peer_up()
+
+    def _forget_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.beats.stop()
+            self._waiting.sock.close()
+            self._waiting = None
 
     # --- sending
 
@@ -273,8 +286,9 @@ class Handover:
 
     def alive(self) -> None:
         """The event loop turns: the thread may go on beating."""
-        if self._beats is not None:
-            self._beats.turned = time.monotonic()
+        for beats in (self._beats, self._waiting and self._waiting.beats):
+            if beats is not None:
+                beats.turned = time.monotonic()
 
     def part(self) -> None:
         """Close the connection to the peer, if there is one; not a reason to suspect it."""
@@ -300,9 +314,7 @@ class Handover:
 
     def close(self) -> None:
         self.part()
-        if self._waiting is not None:
-            self._waiting[0].close()
-            self._waiting = None
+        self._forget_waiting()
         for sock in self._early:
             sock.close()
         if self._listener is not None:

@@ -82,8 +82,8 @@ class Checks:
             self._clock = (state.meta.clock_index, state.meta.clock_ms)
         connections = node.sessions.connections.values()
         connection = next((each for each in connections if each.open.cookie.endswith(f":{cookie}")), None)
-        if connection is None and kind == "read":
-            return  # of a session that is over: discarded until the FIN
+        if kind == "read" and (connection is None or not connection.mine):
+            return  # of a session that is over (its socket may be back from the peer's store): discarded until the FIN
         what = f"session {connection.session if connection else '?'}: {node.node} {kind}s up to {offset + size}"
         session = state.sessions.get(connection.session) if connection else None
         if session is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import faults
 import pytest
-from simulation import simulate
+from simulation import Simulation, simulate
 
 SEEDS = int(os.environ.get("SWITCH_SIMULATION_SEEDS", "250"))
 PART = 50
@@ -45,3 +45,21 @@ def test_every_kind_of_fault_is_drawn() -> None:
     drawn = {fault.strike.__qualname__ for seed in range(2_000) for _, fault in faults.draw(random.Random(seed)).faults}
     kinds = {maker(random.Random(0)).strike.__qualname__ for _, maker in faults.KINDS}
     assert kinds | {faults.upgrade(random.Random(0)).strike.__qualname__} == drawn
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_who_comes_back_before_the_survivor_reads_the_log_again_leaves_it_alive(seed: int) -> None:
+    """Found by seed 4159: etcd was away, the survivor's watch was not back, and so its beats had not begun."""
+
+    def etcd_ends(simulation: Simulation) -> None:
+        simulation.cluster.restart_member(0, 0.4)
+
+    def slow_watch(simulation: Simulation) -> None:
+        for stream in simulation.cluster.streams:
+            if stream.process.name == "b":
+                stream.lagging_until = simulation.world.now + 2.0
+
+    plan = faults.Plan(faults=[(0.0, faults.Fault("kill a", lambda it: it.kill("a", "alone")))])
+    plan.faults += [(0.1, faults.Fault("etcd ends", etcd_ends)), (1.2, faults.Fault("b reads late", slow_watch, 2.0))]
+    result = Simulation(seed, plan=plan).run()
+    assert not result.violation and result.kills == 1
