@@ -13,9 +13,10 @@ import typer
 import uvloop
 
 from switch.config import Config, ConfigError, load
+from switch.core.proposals import TooNew
 from switch.mirror.errors import MirrorError
 from switch.mirror.mirror import Mirror
-from switch.node import Node, TooOld
+from switch.node import Node
 from switch.ops import logs
 from switch.ops.control import Control
 from switch.ops.logs import event
@@ -105,7 +106,7 @@ def start(
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(loaded, config, node))
-    except (PoisonEntry, TooOld) as error:
+    except (PoisonEntry, TooNew) as error:
         event(log, logging.CRITICAL, "node.stopped", text=error)
         os._exit(EXIT_CONFIG)
     except Exception as error:

@@ -11,7 +11,21 @@ from switch.config import Config, load
 from switch.core import snapshot
 from switch.core.engine import Engine
 from switch.core.fold import Applied
-from switch.core.proposals import Configure, Join, Leave, Leaving, Live, Open, Proposal, Snapshot, encode, encode_entry
+from switch.core.proposals import (
+    Activate,
+    Configure,
+    Join,
+    Leave,
+    Leaving,
+    Live,
+    Open,
+    Proposal,
+    Snapshot,
+    TooNew,
+    check_version,
+    encode,
+    encode_entry,
+)
 from switch.core.records import Incarnation, Status
 from switch.core.tend import Subject
 from switch.mirror.entry import Entry
@@ -46,10 +60,6 @@ class Diverged(Exception):
     """This node's state is not what the log says."""
 
 
-class TooOld(Exception):
-    """The pair has gone on to entries that this software cannot apply. The text says which; start a newer one."""
-
-
 class Node:
     """The daemon's heart. `run` returns when asked to stop; an error that ends this incarnation is raised."""
 
@@ -71,7 +81,7 @@ class Node:
         self.links = Links(self.sessions, node, self._listeners, self.now)
         self.mirror = mirror(config.etcd, config.pair.name, node, Sealer(config.pair.key_file), self)
         self.succession.serve(self.sessions, self.links, self.mirror)
-        self._ticking = False
+        self._ticking = self._activating = False
         self._tend_soon = False
         self._snapshotting: asyncio.Task[None] | None = None
         self._verifying: asyncio.Task[bool] | None = None  # the nodes' hashes differed
@@ -106,11 +116,8 @@ class Node:
 
     async def run(self, ready: Any) -> None:
         """Join, serve until stopped, leave. `ready()` is called when the node serves."""
-        self.poison.begin(self.node)
+        self.poison.begin(self.node)  # before the log is read: each entry leaves its mark in the same place
         await self.mirror.start()
-        active = self.engine.state.meta.version
-        if active > self.engine.version:
-            raise TooOld(f"the pair's entries are of version {active}, and this software applies {self.engine.version} at most")
         for before in list(self.engine.state.incarnations.values()):
             if before.node == self.node and not self.engine.state.over(before.id):
                 await kill(before)
@@ -120,7 +127,7 @@ class Node:
         self.engine.become(f"{self.node}{number}")
         self._restore()
         self.succession.joined()
-        if not self.engine.state.meta.rules or not self.engine.state.live():
+        if not self.engine.state.meta.rules or not self.engine.state.lead():
             self.submit(Configure(self.config.rules.encode()), ("configure", 0))
         elif self.engine.state.meta.rules != self.config.rules.encode():
             event(log, logging.WARNING, "rules.differ", do="the active rules stay; make them the file's with: switchctl reload")
@@ -192,7 +199,7 @@ class Node:
         started = start_time(pid)
         assert started is not None
         cluster = str(self.mirror.health()["cluster_id"])
-        join = Join(self.node, number, token, self._boot_id, pid, started, cluster, self.engine.version)
+        join = Join(self.node, number, token, self._boot_id, pid, started, cluster)
         return encode_entry([join], self.engine.state.meta.version)
 
     async def _leave(self) -> None:
@@ -202,7 +209,7 @@ class Node:
         reach("leave.before")
         deadline = self.now() + LEAVE_S * 1000
         patience = self.now() + PEER_S * 1000
-        if self.engine.state.meta.version > 1:
+        if self.engine.state.meta.version > 1 and self.me.status is Status.LIVE:
             await self._become(Leaving(), Status.LEAVING, deadline)
         while self._acting() and self.now() < deadline and not self.mirror.failed.done():
             if not self.succession.drain() and not (self.succession.peer_comes() and self.now() < patience):
@@ -229,13 +236,20 @@ class Node:
 
     def load(self, index: int, chunks: list[bytes], segments: dict[str, bytes]) -> None:
         self.engine.load(snapshot.load(index, chunks, segments), self.now())
-        self.mirror.entry_version = self.engine.state.meta.version
+        check_version(self.engine.state.meta.version, self.engine.version)
+        self._write_as_active()
         self.sessions.follow(list(self.sessions.connections))
 
     def apply(self, entry: Entry) -> None:
         self.poison.entry(entry.index)
         reach("apply.before")
-        applied = self.engine.apply(f"{entry.node}{entry.incarnation}", entry.index, entry.body, self.now())
+        try:
+            applied = self.engine.apply(f"{entry.node}{entry.incarnation}", entry.index, entry.body, self.now())
+        except TooNew:
+            self.poison.clear()  # no fault of the entry
+            raise
+        if applied.pair:
+            self._write_as_active()
         self.metrics.entry(len(entry.body), len(applied.accepted))
         touched = applied.touched
         for subject, accepted in zip(entry.offers or (), applied.accepted, strict=False):
@@ -250,9 +264,21 @@ class Node:
             self._pair_changed(applied)
         self._soon()
 
+    def _write_as_active(self) -> None:
+        self.mirror.entry_version = max(self.mirror.entry_version, self.engine.state.meta.version)
+
+    def _activate(self) -> None:
+        """The lead lets entries become newer when both nodes apply them; the first such entry says so."""
+        version = self.succession.agreed_version()
+        if self._activating or version <= self.engine.state.meta.version:
+            return
+        if self.engine.state.lead() == self.engine.incarnation:
+            self._activating = True
+            self.mirror.entry_version = version
+            self.submit(Activate(version), ("activate", version))
+
     def _pair_changed(self, applied: Applied) -> None:
         self.metrics.simplex.set(len(self.engine.state.live()) < 2)
-        self.mirror.entry_version = self.engine.state.meta.version
         for note in applied.notes:
             if note.event == "node.heir":
                 self._tend_after = self.now() + SETTLE_MS
@@ -267,6 +293,8 @@ class Node:
             touched[key] = None
         elif kind == "tick":
             self._ticking = False
+        elif kind == "activate":
+            self._activating = False
         elif kind == "end" and not accepted:
             self.sessions.end_refused(str(key))
         elif kind == "move":
@@ -338,6 +366,7 @@ class Node:
                     self.links.connect()
                     self._snapshot()
                     self.succession.balance()
+                    self._activate()
                 self._tend()
             self.polling.poll()
             self.sessions.pause(self.mirror.backlog_bytes > self.config.pair.backlog_max_bytes)

@@ -65,10 +65,6 @@ class Poison:
         """It went well."""
         _LENGTH.pack_into(self._map, self._at, 0)
 
-    def of(self, node: str) -> str:
-        """The mark a node left; "" when it was at nothing."""
-        return self._read(SLOT[node])[1]
-
     def _read(self, at: int) -> tuple[str, str]:
         """The process and its mark."""
         (length,) = _LENGTH.unpack_from(self._map, at)

@@ -100,7 +100,7 @@ class Succession:
     def joined(self) -> None:
         """Our join entry is applied: introduce ourselves to the peer that was here before us."""
         me = self._me()
-        self.handover.introduce(Hello(VERSION, self._pair, me.id, me.token))
+        self.handover.introduce(Hello(VERSION, self._pair, me.id, me.token, self.engine.version))
         peer = self.peer()
         alive = peer is not None and _runs(peer)
         self.synced = peer is None
@@ -370,6 +370,13 @@ class Succession:
             if surplus > max(1, len(owners) // 10):
                 move += mine[:surplus]
         self._sessions.move(move[:MOVE_MAX], peer.id)
+
+    def agreed_version(self) -> int:
+        """The newest version of entries that both nodes apply; the active one while there is no live peer to agree with."""
+        peer = self.peer()
+        if peer is None or not self._ready(peer):
+            return self.engine.state.meta.version
+        return min(self.engine.version, self.handover.entries)
 
     def peer_comes(self) -> bool:
         """Whether there is a peer that may be able to take our sessions soon: it catches up, or greets us just now."""

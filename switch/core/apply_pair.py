@@ -18,7 +18,7 @@ def join(fold: Fold, p: Join) -> bool:
     """A new incarnation of a node. The one before it is fenced by the append itself; an entry names its heir."""
     state = fold.state
     new = Incarnation(p.node, p.number, p.token, p.boot_id, p.pid, p.start_time, Status.JOINING, applied=fold.index,
-                      joined=fold.index, version=p.version)
+                      joined=fold.index)
     if new.id in state.incarnations:
         return False
     if not state.meta.cluster:
@@ -51,14 +51,15 @@ def _mine(fold: Fold) -> Incarnation:
 
 @rule(Live)
 def live(fold: Fold, p: Live) -> bool:
-    return _mine(fold).status is Status.JOINING and _become(fold, Status.LIVE, "node.live")
+    again = fold.state.meta.version > 1 and _mine(fold).status is not Status.JOINING
+    return not again and _become(fold, Status.LIVE, "node.live")
 
 
 @rule(Activate)
 def activate(fold: Fold, p: Activate) -> bool:
-    """Only ever upwards, and not beyond what both nodes apply. Who joins later and cannot, leaves."""
+    """Only ever upwards. Who cannot apply it (it was replaced by older software meanwhile) leaves."""
     state = fold.state
-    if not state.meta.version < p.version <= state.agreed_version():
+    if p.version <= state.meta.version:
         return False
     state.put_meta(None, replace(state.meta, version=p.version))
     fold.applied.pair = True
@@ -68,7 +69,7 @@ def activate(fold: Fold, p: Activate) -> bool:
 
 @rule(Leaving)
 def leaving(fold: Fold, p: Leaving) -> bool:
-    return not fold.state.over(fold.by) and _become(fold, Status.LEAVING, "node.leaving")
+    return _mine(fold).status is Status.LIVE and _become(fold, Status.LEAVING, "node.leaving")
 
 
 @rule(Leave)
@@ -91,7 +92,8 @@ def heir(fold: Fold, p: Heir) -> bool:
     """The appender saw the end of `dead`'s process. What it holds no socket of ends here."""
     state = fold.state
     dead = state.incarnations.get(p.dead)
-    if dead is None or state.over(p.dead) or state.over(fold.by) or p.dead == fold.by:
+    gone = state.meta.version > 1 and state.over(fold.by)
+    if dead is None or state.over(p.dead) or gone or p.dead == fold.by:
         return False
     held = set(p.held)
     theirs = sorted(id_ for id_, session in state.sessions.items() if state.acting(session.owner) == p.dead)

@@ -98,8 +98,6 @@ class Engine:
     def _compare(self, by: str, index: int, applied: Applied) -> None:
         """At each heartbeat entry both nodes hash their state; the next heartbeat tells the other."""
         for at, theirs in applied.ticks:
-            if by not in self.state.incarnations or self.state.incarnations[by].version != self.version:
-                continue  # other software may write its records otherwise, and hash them so
             mine = self._hashes.get(at)
             if mine is not None and mine != theirs:
                 self.diverged = True

@@ -224,7 +224,6 @@ class Join(Proposal, frozen=True, tag="join"):
     pid: int
     start_time: int
     cluster: str
-    version: int = 1  # of entries, the newest it applies
 
 
 class Live(Proposal, frozen=True, tag="live"):
@@ -232,7 +231,7 @@ class Live(Proposal, frozen=True, tag="live"):
 
 
 class Activate(Proposal, frozen=True, tag="activate"):
-    """From now on entries are of this version: both nodes apply it."""
+    """From now on entries are of this version. Who proposes it knows that both nodes apply it, and writes it so."""
 
     version: int
 
@@ -288,11 +287,16 @@ AnyProposal = Union[  # noqa: UP007 - msgspec wants one flat union
 ]  # fmt: skip
 
 _decoder = msgspec.msgpack.Decoder(tuple[int, list[AnyProposal]])
+_decode_version = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw]).decode  # what a newer version holds may be unknown
 _encoder = msgspec.msgpack.Encoder()
 
 
 class EntryError(Exception):
     """An entry this version cannot apply."""
+
+
+class TooNew(EntryError):
+    """The pair has gone on to entries that this software does not apply: start the newer software."""
 
 
 def encode(proposal: Proposal) -> bytes:
@@ -308,10 +312,16 @@ def encode_entry(proposals: Sequence[Proposal], version: int = VERSION) -> bytes
 def decode_entry(body: bytes, newest: int = VERSION) -> list[AnyProposal]:
     """The proposals of an entry's body. Raises EntryError."""
     try:
-        version, proposals = _decoder.decode(body)
+        check_version(_decode_version(body)[0], newest)
+        proposals = _decoder.decode(body)[1]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # msgspec lets the latter two through
         # the library's text may quote what it could not read
         raise EntryError(f"an entry cannot be read by version {newest} ({type(error).__name__})") from None
-    if not OLDEST <= version <= newest:
-        raise EntryError(f"an entry of version {version}; this node applies versions {OLDEST} to {newest}")
     return proposals
+
+
+def check_version(version: int, newest: int = VERSION) -> None:
+    """Raises TooNew or EntryError for a version that this software does not apply."""
+    if not OLDEST <= version <= newest:
+        error = TooNew if version > newest else EntryError
+        raise error(f"entries of version {version}; this software applies versions {OLDEST} to {newest}: start the newer one")

@@ -41,7 +41,6 @@ class Incarnation(Record, frozen=True):
     applied: int = 0  # index it had applied when it last said so
     heir: str = ""  # id of the incarnation that acts for it
     joined: int = 0  # index of its join entry
-    version: int = 1  # the newest version of entries that it applies
 
     @property
     def id(self) -> str:

@@ -144,7 +144,7 @@ def check(rules: Rules) -> None:
             raise RulesError(f"{where}: connections must be at least 1")
         for address in [*link.listen.values(), *link.connect]:
             host, _, port = address.rpartition(":")
-            if not host or not _PORT.fullmatch(port):
+            if not host or not _PORT.fullmatch(port) or not 0 < int(port) < 65_536:
                 raise RulesError(f"{where}: {address!r} is not host:port")
     rails = {link.name: link.rail for link in rules.links}
     for route in rules.routes:

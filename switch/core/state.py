@@ -204,11 +204,6 @@ class State:
         ids = (self.nodes[node] for node in sorted(self.nodes))
         return [id_ for id_ in ids if self.incarnations[id_].status is Status.LIVE]
 
-    def agreed_version(self) -> int:
-        """The newest version of entries that both nodes apply; a node alone changes nothing."""
-        present = [item.version for item in self.incarnations.values() if item.status not in _OVER]
-        return min(present) if len(self.live()) == 2 else self.meta.version
-
     def hash(self) -> str:
         """A hash of all items, equal on both nodes at equal indexes: the sum of the items' hashes, 16 hex digits.
 

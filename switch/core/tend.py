@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 
 from messages.message import Decision, Kind, MessageError, NetworkFunction, Outbound, Outcome, Reason
 from switch.core.proposals import (
-    Activate,
     AdviceSend,
     End,
     Expire,
@@ -60,9 +59,6 @@ class Tending:
                 yield subject, self._undo(transaction, utc)
         yield from self._networks(clock, utc)
         if lead:
-            version = state.agreed_version() if len(state.incarnations) > 1 else 0
-            if version > state.meta.version and ("version", version) not in self.outstanding:
-                yield ("version", version), Activate(version)
             yield from self._advices(clock)
             yield from self._forget(clock)
 

@@ -97,6 +97,7 @@ class Handover:
         self._queue: deque[tuple[bytes, list[int], Callable[[], None]]] = deque()
         self._beats: Beats | None = None
         self.peer = ""  # incarnation at the other end
+        self.entries = 0  # the newest version of entries that the peer applies
 
     @property
     def up(self) -> bool:
@@ -196,6 +197,7 @@ class Handover:
         beats, self._waiting = self._waiting.beats, None
         self.part()  # the end of a former incarnation is noticed in other ways, too
         self._peer, self.peer, self._beats = sock, hello.incarnation, beats
+        self.entries = hello.entries
         self._loop.add_reader(sock, self.drain)
         event(log, logging.INFO, "handover.up", peer=hello.incarnation, pid=pid)
         self._holder.peer_up()

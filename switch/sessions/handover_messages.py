@@ -12,6 +12,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
     pair: str
     incarnation: str
     token: str
+    entries: int = 1  # the newest version of entries that it applies
 
 
 class Sockets(msgspec.Struct, frozen=True, array_like=True, tag="sockets"):

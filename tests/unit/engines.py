@@ -82,9 +82,8 @@ def without(given: Rules, *gone: str) -> Rules:
 class Pair:
     """Two live nodes. Each `append` is one entry; both apply it at the present time."""
 
-    def __init__(self, given: Rules | None = None, nodes: str = "ab", versions: dict[str, int] | None = None) -> None:
-        self.versions = {"a": VERSION, "b": VERSION, **(versions or {})}  # of entries, the newest that a node applies
-        self.engines = {node: Engine(node, self.versions[node]) for node in nodes}
+    def __init__(self, given: Rules | None = None, nodes: str = "ab") -> None:
+        self.engines = {node: Engine(node) for node in nodes}
         self.log: list[tuple[str, bytes]] = []
         self.now_ms = 0.0
         self.seen = invariants.Seen()
@@ -95,9 +94,7 @@ class Pair:
         self.append(nodes[0], Configure((given or rules()).encode()))
         for node in nodes:
             self.append(node, Live())
-        agreed = self.state.agreed_version()
-        if agreed > self.state.meta.version:
-            self.append(nodes[0], Activate(agreed))
+        self.append(nodes[0], Activate(VERSION))
 
     @property
     def state(self):
@@ -111,7 +108,7 @@ class Pair:
         """A life of the node begins; its engine is the one in `engines`."""
         self._lives[node] += 1
         number = self._lives[node]
-        self._apply(f"{node}{number}", [Join(node, number, "token", "boot", 1, number, "cluster", self.versions[node])])
+        self._apply(f"{node}{number}", [Join(node, number, "token", "boot", 1, number, "cluster")])
         self.engines[node].become(f"{node}{number}")
         return f"{node}{number}"
 
@@ -156,7 +153,7 @@ class Pair:
 
     def loaded(self, node: str) -> Engine:
         """A further engine, from a snapshot of the present state."""
-        engine = Engine(node, self.versions[node])
+        engine = Engine(node)
         view = snapshot.View(self.state)
         segments = {name: encode() for name, encode in view.segments().items()}
         engine.load(snapshot.load(view.index, list(view.chunks()), segments), self.now_ms)

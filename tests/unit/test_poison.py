@@ -41,7 +41,7 @@ def test_an_entry_that_ended_a_node_once_does_not_stop_it(tmp_path):
     Poison(tmp_path / "p", "a", PID).entry(12)
     again = Poison(tmp_path / "p", "a", PID)
     again.begin("a")
-    assert again.of("a") == ""
+    assert again.frame_of("a", PID) == ""
 
 
 def test_what_kills_both_nodes_at_the_same_entry_is_no_fault_of_the_entry(tmp_path):
