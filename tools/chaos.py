@@ -30,10 +30,8 @@ LOOK_S = 0.25
 LOOKS_A_SAMPLE = 4
 WAIT_S = 60.0  # patience, not an expectation
 DAY_S = 86_400.0  # traffic runs until it is told to stop
-QUOTA_BYTES, QUOTA_BYTES_EACH_RATE = (
-    48 << 20,
-    400_000,
-)  # of etcd: filled within seconds, and twice what the switch needs
+REPLAY_WINDOW_MS = 60_000  # so that state and log are level after a minute, however long the run is
+QUOTA_BYTES, QUOTA_BYTES_EACH_RATE = 64 << 20, 400_000  # of an etcd that is to be filled: enough for the switch alone
 TROUBLE = (OSError, RuntimeError, ValueError, subprocess.SubprocessError)
 
 
@@ -129,8 +127,11 @@ class Chaos:
         self.findings: list[str] = []
         self._directory, self._plan, self._progress = directory, plan, progress
         self._each_round = plan.each_round()
-        quota = QUOTA_BYTES + int(plan.rate * QUOTA_BYTES_EACH_RATE)
-        self._switch = Switch(directory, Settings(etcd_quota_bytes=quota), plan.members)
+        settings = Settings(limits={"replay_window_ms": REPLAY_WINDOW_MS})
+        if "etcd-full" in self._each_round:
+            quota = QUOTA_BYTES + int(plan.rate * QUOTA_BYTES_EACH_RATE)
+            settings = msgspec.structs.replace(settings, etcd_quota_bytes=quota)
+        self._switch = Switch(directory, settings, plan.members)
         self._began = 0.0
 
     def run(self) -> ChaosReport:

@@ -101,6 +101,8 @@ class Checks:
         self._world.run(lambda: not self._loose(), self._world.now + LOOSE_S)
         if loose := self._loose():
             raise Violation(loose)
+        if any(each.remainder for each in (*self._simulation.terminals, self._simulation.issuer)):
+            raise Violation("a stream holds a part of a frame, and nothing more comes")
         self._time()
         self._ledger()
         self._streams()
@@ -126,7 +128,7 @@ class Checks:
                     )
                 if standing and entry is not None and entry.amount != request.amount:
                     raise Violation(f"rrn={request.rrn}: {request.amount} at its terminal, {entry.amount} at the issuer")
-                if len({answer == "00" for answer in request.answers}) > 1:
+                if len(set(request.answers)) > 1:
                     raise Violation(f"rrn={request.rrn} was answered {request.answers}: it has one outcome")
         if ledger:
             raise Violation(f"the issuer knows requests that no terminal made: {sorted(ledger)}")

@@ -117,6 +117,11 @@ class Terminal:
         return self.gone or (not self._left and self._request is None)
 
     @property
+    def remainder(self) -> bool:
+        """Whether its stream goes on and holds a part of a frame."""
+        return self._wire is not None and bool(self._frames.rest)
+
+    @property
     def rrn(self) -> str:
         """Of the request at hand."""
         return self._request.rrn if self._request is not None else ""
@@ -277,10 +282,16 @@ class Issuer:
         self.delay_s = 0.01
         self._world = world
         self._wires: list[Any] = []
+        self._frames: dict[Any, Frames] = {}
         network.listen(address, self._accept)
 
+    @property
+    def remainder(self) -> bool:
+        """Whether a stream that goes on holds a part of a frame."""
+        return any(frames.rest for frames in self._frames.values())
+
     def _accept(self, wire: Any) -> None:
-        frames = Frames("ISSUER")
+        frames = self._frames[wire] = Frames("ISSUER")
         self._wires.append(wire)
 
         def changed() -> None:
@@ -289,6 +300,7 @@ class Issuer:
                     self._heard(wire, body)
             if wire in self._wires and (wire.broken or wire.finished):
                 self._wires.remove(wire)
+                del self._frames[wire]
                 wire.close()
 
         wire.on_change = changed
