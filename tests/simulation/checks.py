@@ -4,6 +4,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from outside import PAN, PINBLOCK, TRACK
+from tcp import CLOSE
 from world import Process, Violation
 
 if TYPE_CHECKING:
@@ -11,8 +12,10 @@ if TYPE_CHECKING:
 
 SECRETS = [text.encode() for text in (PAN, TRACK, PINBLOCK)]
 LOG_MAX = 400  # entries left in etcd at the end: truncated at every 40th
-LOOSE_S = 3.0
-BRAND_NEW_S = 0.2  # a connection whose node dies between accept and passing it on
+DEFECTS = ("more was written than the state holds", "its input was refused too often")
+LOST = ("lost with its node", "node left", "node leaves")  # with a peer there to take them
+LOOSE_S = 3.0  # until the world has followed the last entries
+BRAND_NEW_S = 0.02  # a connection whose node dies between accept and passing it on
 
 
 class Checks:
@@ -21,8 +24,10 @@ class Checks:
     def __init__(self, simulation: "Simulation") -> None:
         self.entries = 0
         self.resets_excused = False
+        self.patience_s = 0.0  # a request that is older is declined, not forwarded; 0: is not looked at
         self._committed: list[float] = []  # when each entry of the log was
         self._clock: tuple[int, int] | None = None  # log time as first looked at: the entry that advanced it, and its value
+        self._snapshot = 0  # what the pointer names
         self._simulation = simulation
         self._world = simulation.world
         self._poisoned: dict[tuple[str, int], int] = {}
@@ -43,8 +48,11 @@ class Checks:
             raise Violation(f"{process.name if process else '?'}: {name} {text}")
         if level >= logging.CRITICAL and "Fenced" not in text:
             raise Violation(f"{process.name if process else '?'}: {name} {text}")
-        if name == "session.ended" and fields["reason"] == "lost with its node" and not self.resets_excused:
-            raise Violation(f"session {fields['session']} was in the log, and no socket of it with the heir")
+        if name == "session.ended":
+            # entries of version 1 have no Leaving: a node that leaves may be given back what it has just given away
+            excused = self.resets_excused or self._simulation.plan.old
+            if fields["reason"] in DEFECTS or (fields["reason"] in LOST and not excused):
+                raise Violation(f"session {fields['session']} was ended: {fields['reason']}")
 
     def died_of(self, session: str, start: int) -> None:
         """A frame has ended the process that parsed it."""
@@ -58,6 +66,11 @@ class Checks:
             self._committed.append(self._world.now)
         if any(secret in value for secret in SECRETS):
             raise Violation(f"card data in etcd: {key.decode()}")
+        if key == b"/switch/sim/snapshot":
+            index = next(unit.node.mirror._snapshots.decode(value).index for unit in self._units())
+            if index < self._snapshot:
+                raise Violation(f"the snapshot's pointer went back from {self._snapshot} to {index}")
+            self._snapshot = index
 
     def _touched(self, kind: str, process: Process, end: Any, offset: int, size: int) -> None:
         """A session's socket is read or written: by nobody but its owner, and as the state says that it has applied."""
@@ -70,7 +83,8 @@ class Checks:
                 self._by_record(kind, node, cookie, offset, size)
                 continue
             for connection in node.sessions.connections.values():
-                if connection.mine and not connection.moving and connection.open.cookie.endswith(f":{cookie}"):
+                acts = connection.mine and not connection.moving and not connection.ending
+                if acts and connection.open.cookie.endswith(f":{cookie}"):
                     raise Violation(
                         f"session {connection.session}: {process.name} {kind}s at {offset} while {unit.name} acts for it"
                     )
@@ -101,8 +115,6 @@ class Checks:
         self._world.run(lambda: not self._loose(), self._world.now + LOOSE_S)
         if loose := self._loose():
             raise Violation(loose)
-        if any(each.remainder for each in (*self._simulation.terminals, self._simulation.issuer)):
-            raise Violation("a stream holds a part of a frame, and nothing more comes")
         self._time()
         self._ledger()
         self._streams()
@@ -121,6 +133,10 @@ class Checks:
                     if standing and not request.answers and not self.resets_excused:
                         raise Violation(f"rrn={request.rrn} stands at the issuer, and its terminal is gone without an answer")
                     continue
+                if self.patience_s and entry is not None and entry.requests:
+                    age_s = entry.heard_s - request.sent_s
+                    if age_s > self.patience_s:
+                        raise Violation(f"rrn={request.rrn} was {age_s:.1f} s old when it was forwarded")
                 if (request.outcome == "approved") != standing:
                     raise Violation(
                         f"rrn={request.rrn} is {request.outcome} at its terminal, and "
@@ -134,13 +150,22 @@ class Checks:
             raise Violation(f"the issuer knows requests that no terminal made: {sorted(ledger)}")
 
     def _loose(self) -> str:
-        """A session of the log that lacks its socket with one of the nodes."""
+        """What is not at rest: a session whose socket is missing or has not followed the log, a frame, a node."""
         for unit in self._units():
             state, held = unit.node.engine.state, unit.node.sessions.connections
             for id_, session in state.sessions.items():
-                if id_ not in held or held[id_].mine != (state.acting(session.owner) == unit.node.engine.incarnation):
+                socket = unit.process.fds.get(held[id_].fd) if id_ in held else None
+                mine = state.acting(session.owner) == unit.node.engine.incarnation
+                if socket is None or held[id_].mine != mine:
                     return f"session {id_} of {state.acting(session.owner)} does not have its socket in {unit.name}"
-        return ""
+                done = (socket.consumed, socket.sent)
+                if session.connected and socket.state != CLOSE and done != (session.applied, session.output):
+                    log = (session.applied, session.output)
+                    return f"session {id_}: {done} bytes are consumed and written, and by the log {log}"
+        if any(each.remainder for each in (*self._simulation.terminals, self._simulation.issuer)):
+            return "a stream holds a part of a frame, and nothing more comes"
+        indexes = {unit.node.engine.state.index for unit in self._units()}
+        return f"the nodes have applied entries up to {indexes}" if len(indexes) > 1 else ""
 
     def _time(self) -> None:
         """Log time never passes faster than time. It is measured from an entry to a later one."""

@@ -1,7 +1,7 @@
 """What may go wrong in a run, drawn from the seed before it begins, so that it can be told and replayed."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from socket import SHUT_RDWR
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ class Plan(msgspec.Struct):
     requests: int = 4
     members: int = 1
     store: bool = False
+    snapshot_entries: int = 40  # a snapshot at every so many
     old: bool = False  # the pair begins with the software before this one
     faults: list[tuple[float, Fault]] = []
 
@@ -76,9 +77,9 @@ def kill_in_a_turn(dice: random.Random) -> Fault:
     return Fault(f"kill {name} {calls} system calls later", strike)
 
 
-def kill_at_a_point(dice: random.Random) -> Fault:
+def kill_at_a_point(dice: random.Random, *points: str) -> Fault:
     """Where the code says that something is about to happen, or has just happened (switch/points.py)."""
-    name, point, count = _node(dice), dice.choice(POINTS), dice.choice((1, 1, 2, 3, 8))
+    name, point, count = _node(dice), dice.choice(points or POINTS), dice.choice((1, 1, 2, 3, 8))
 
     def strike(simulation: "Simulation") -> None:
         simulation.node_fault()
@@ -115,11 +116,28 @@ def kill_the_heir(dice: random.Random) -> Fault:
 
 def kill_both(dice: random.Random) -> Fault:
     def strike(simulation: "Simulation") -> None:
-        simulation.checks.resets_excused = True
+        simulation.node_fault()
+        simulation.checks.resets_excused |= not simulation.plan.store
         for name in "ab":
             simulation.kill(name, "both at once")
 
     return Fault("kill both", strike)
+
+
+def kill_in_turn(dice: random.Random) -> Fault:
+    """The heir has sessions that only its own fd store has, and dies before its peer is back."""
+    name, after = _node(dice), 0.1 + dice.random() * 0.15
+    other = "b" if name == "a" else "a"
+
+    def strike(simulation: "Simulation") -> None:
+        simulation.node_fault()
+        simulation.checks.resets_excused |= not simulation.plan.store
+        simulation.busy_until = max(simulation.busy_until, simulation.world.now + after)
+        simulation.kill(name, "and then its heir")
+        simulation.world.at(0.02, lambda: storm(dice).strike(simulation))
+        simulation.world.at(after, lambda: simulation.kill(other, "alone"))
+
+    return Fault(f"kill {name}, and its heir {after * 1000:.0f} ms later", strike)
 
 
 def stop(dice: random.Random) -> Fault:
@@ -222,6 +240,7 @@ def kill_with_late_entries(dice: random.Random) -> Fault:
 
     def strike(simulation: "Simulation") -> None:
         simulation.node_fault()
+        simulation.busy_until = max(simulation.busy_until, simulation.world.now + after)
         simulation.cluster.delay_requests(0.7, 0.3)
 
         def end() -> None:
@@ -266,6 +285,32 @@ ETCD = [
     _etcd("a watch loses an event", lambda etcd, dice: etcd.lose_event()),
     _etcd("leases expire", lambda etcd, dice: etcd.expire_leases()),
 ]
+
+
+def cut_off(dice: random.Random) -> Fault:
+    """One node alone is away from etcd, for long enough that the log is truncated above what it has applied."""
+    name, seconds = _node(dice), 1.5 + dice.random()
+
+    def strike(simulation: "Simulation") -> None:
+        simulation.node_fault()
+        simulation.cluster.cut(name, seconds)
+        simulation.busy_until = max(simulation.busy_until, simulation.world.now + seconds)
+
+    return Fault(f"etcd: {name} is cut off for {seconds * 1000:.0f} ms", strike, seconds)
+
+
+def etcd_away(dice: random.Random) -> Fault:
+    """For longer than a request's timer. If that is all that happens, none that is older is forwarded afterwards."""
+    seconds = 1.6 + dice.random()
+
+    def strike(simulation: "Simulation") -> None:
+        simulation.node_fault()
+        simulation.cluster.down(seconds, refusing=True)
+        simulation.busy_until = max(simulation.busy_until, simulation.world.now + seconds)
+        if simulation.plan.members == len(simulation.plan.faults) == 1:  # else a late attempt may win over its settling
+            simulation.checks.patience_s = 1.5
+
+    return Fault(f"etcd: away for {seconds * 1000:.0f} ms", strike, seconds)
 
 
 # --- the network
@@ -335,8 +380,8 @@ def poison(dice: random.Random) -> Fault:
 # --- the issuer
 
 
-def issuer(dice: random.Random) -> Fault:
-    kind, chance = dice.choice(("loss", "late", "twice", "decline")), 0.2 + 0.6 * dice.random()
+def issuer(dice: random.Random, *kinds: str) -> Fault:
+    kind, chance = dice.choice(kinds or ("loss", "late", "twice", "decline")), 0.2 + 0.6 * dice.random()
     seconds = _duration(dice, 1.0)
 
     def strike(simulation: "Simulation") -> None:
@@ -346,17 +391,29 @@ def issuer(dice: random.Random) -> Fault:
     return Fault(f"issuer: {kind} {chance:.1f} for {seconds * 1000:.0f} ms", strike)
 
 
+def reversals_unheard(dice: random.Random) -> Fault:
+    """Answers get lost, and then the reversals that follow do before the issuer has seen them."""
+    seconds = 1.0 + _duration(dice, 0.5)
+
+    def strike(simulation: "Simulation") -> None:
+        own = simulation.issuer
+        own.loss, own.unheard = 0.5, 0.7
+        simulation.world.at(seconds, lambda: setattr(own, "unheard", 0.0))
+
+    return Fault(f"issuer: answers are lost, and reversals for {seconds * 1000:.0f} ms", strike)
+
+
 KINDS: list[tuple[int, Maker]] = [
     (6, kill), (8, kill_in_a_turn), (5, kill_at_a_point), (3, kill_returning), (3, kill_the_heir), (3, kill_both),
     (4, stop), (2, slow), (4, restart), (1, wall_clock), (1, cut_handover), *((1, each) for each in ETCD), (2, break_sessions),
     (2, cut_sessions), (1, storm), (1, poison), (5, issuer),
-    (2, kill_with_late_entries), (3, leave),
+    (2, kill_with_late_entries), (3, leave), (1, reversals_unheard), (1, etcd_away), (1, cut_off), (1, kill_in_turn),
 ]  # fmt: skip
 
 
-def draw(dice: random.Random) -> Plan:
-    """What the seed does."""
-    makers = [maker for weight, maker in KINDS for _ in range(weight)]
+def draw(dice: random.Random, makers: Sequence[Maker] = ()) -> Plan:
+    """What the seed does. `makers`: these faults alone, each as likely as the others."""
+    makers = makers or [maker for weight, maker in KINDS for _ in range(weight)]
     found = []
     for _ in range(dice.choice((1, 2, 2, 3, 4, 6))):
         found.append((dice.random(), dice.choice(makers)(dice)))
@@ -365,5 +422,6 @@ def draw(dice: random.Random) -> Plan:
     found.sort(key=lambda each: each[0])
     return Plan(
         terminals=dice.randrange(1, 5), requests=dice.randrange(2, 6), members=dice.choice((1, 1, 3)),
-        store=dice.random() < 0.4, old=old, faults=found,
+        store=dice.random() < 0.4, old=old,
+        snapshot_entries=dice.choice((12, 40)), faults=found,
     )  # fmt: skip

@@ -46,6 +46,7 @@ class Request:
         self.reversal = f"{900_000 + number:06d}"  # STAN of its reversal; a refused one is sent anew under the next
         self.rrn = f"{terminal[-4:]}{number:08d}"
         self.amount = amount
+        self.sent_s = 0.0  # when, the first time
         self.answers: list[str] = []  # DE39 of every 0210
         self.outcome = ""  # "approved", "declined", "reversed"; "" while it is not known
 
@@ -203,6 +204,7 @@ class Terminal:
         request = self._request
         assert request is not None
         self._sends += 1
+        request.sent_s = request.sent_s or self._world.now
         self._awaits = "0210" if mti < "0400" else "0410"
         if self._connected:
             self._world.trace(self.name, f"sends {mti} rrn={request.rrn}")
@@ -259,11 +261,12 @@ class Terminal:
 class Entry:
     """What the issuer knows of one RRN."""
 
-    __slots__ = ("amount", "answer", "requests", "reversals", "reversed")
+    __slots__ = ("amount", "answer", "heard_s", "requests", "reversals", "reversed")
 
     def __init__(self) -> None:
         self.answer = ""  # DE39 it gave
         self.amount = 0
+        self.heard_s = 0.0  # when it was asked
         self.requests = 0  # how often it was asked
         self.reversals = 0
         self.reversed = False
@@ -279,10 +282,12 @@ class Issuer:
     def __init__(self, world: World, network: Any, address: tuple[str, int]) -> None:
         self.ledger: dict[str, Entry] = {}
         self.loss = self.late = self.twice = self.decline = 0.0  # chances
+        self.unheard = 0.0  # chance that a reversal is lost before it
         self.delay_s = 0.01
         self._world = world
         self._wires: list[Any] = []
         self._frames: dict[Any, Frames] = {}
+        self._open: dict[str, str] = {}  # STAN: RRN of the request that is being answered
         network.listen(address, self._accept)
 
     @property
@@ -316,12 +321,18 @@ class Issuer:
         entry = self.ledger.setdefault(rrn, Entry())
         world.trace("ISSUER", f"hears {mti} rrn={rrn} stan={body.fields[11]}")
         if mti[:2] == "02":
+            stan = body.fields[11]
+            if self._open.setdefault(stan, rrn) != rrn:
+                raise Violation(f"ISSUER: STAN {stan} names rrn={rrn} and rrn={self._open[stan]} at once")
             entry.requests += 1
+            entry.heard_s = world.now
             if entry.requests > 1:
                 raise Violation(f"ISSUER: rrn={rrn} was forwarded {entry.requests} times")
             entry.amount = int(body.fields[4])
             entry.answer = "94" if entry.reversed else "51" if world.chance(self.decline) else "00"
             self._reply(wire, body, "0210", entry.answer)
+        elif mti[:2] == "04" and world.chance(self.unheard):
+            world.trace("ISSUER", f"has not heard it: rrn={rrn}")
         elif mti[:2] == "04":
             entry.reversals += 1
             entry.reversed = True
@@ -332,10 +343,12 @@ class Issuer:
     def _reply(self, wire: Any, body: Any, mti: str, code: str) -> None:
         """Later: or never, much later, twice."""
         world = self._world
+        delay = world.latency(self.delay_s) + (1.5 if world.chance(self.late) else 0.0)
+        if mti == "0210":
+            world.at(delay, lambda: self._open.pop(body.fields[11], None))
         if world.chance(self.loss):
             world.trace("ISSUER", f"does not answer rrn={body.fields[37]}")
             return
-        delay = world.latency(self.delay_s) + (1.5 if world.chance(self.late) else 0.0)
         for _ in range(2 if world.chance(self.twice) else 1):
             world.at(delay, lambda: self._answer(wire, body, mti, code))
             delay += world.latency(0.01)
