@@ -4,6 +4,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from outside import PAN, PINBLOCK, TRACK
+from tcp import CLOSE
 from world import Process, Violation
 
 if TYPE_CHECKING:
@@ -132,12 +133,19 @@ class Checks:
             raise Violation(f"the issuer knows requests that no terminal made: {sorted(ledger)}")
 
     def _loose(self) -> str:
-        """A session of the log that lacks its socket with one of the nodes."""
+        """A session of the log that lacks its socket at one of the nodes, or whose socket has not followed it."""
         for unit in self._units():
             state, held = unit.node.engine.state, unit.node.sessions.connections
             for id_, session in state.sessions.items():
-                if id_ not in held or held[id_].mine != (state.acting(session.owner) == unit.node.engine.incarnation):
+                socket = unit.process.fds.get(held[id_].fd) if id_ in held else None
+                mine = state.acting(session.owner) == unit.node.engine.incarnation
+                if socket is None or held[id_].mine != mine:
                     return f"session {id_} of {state.acting(session.owner)} does not have its socket in {unit.name}"
+                done = (socket.consumed, socket.sent)
+                if session.connected and socket.state != CLOSE and done != (session.applied, session.output):
+                    return (
+                        f"session {id_}: {done} bytes are consumed and written, and by the log {session.applied}, {session.output}"
+                    )
         return ""
 
     def _time(self) -> None:

@@ -1,7 +1,7 @@
 """What may go wrong in a run, drawn from the seed before it begins, so that it can be told and replayed."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from socket import SHUT_RDWR
 from typing import TYPE_CHECKING, Any
 
@@ -346,17 +346,29 @@ def issuer(dice: random.Random) -> Fault:
     return Fault(f"issuer: {kind} {chance:.1f} for {seconds * 1000:.0f} ms", strike)
 
 
+def reversals_unheard(dice: random.Random) -> Fault:
+    """Answers get lost, and then the reversals that follow do before the issuer has seen them."""
+    seconds = 1.0 + _duration(dice, 0.5)
+
+    def strike(simulation: "Simulation") -> None:
+        own = simulation.issuer
+        own.loss, own.unheard = 0.5, 0.7
+        simulation.world.at(seconds, lambda: setattr(own, "unheard", 0.0))
+
+    return Fault(f"issuer: answers are lost, and reversals for {seconds * 1000:.0f} ms", strike)
+
+
 KINDS: list[tuple[int, Maker]] = [
     (6, kill), (8, kill_in_a_turn), (5, kill_at_a_point), (3, kill_returning), (3, kill_the_heir), (3, kill_both),
     (4, stop), (2, slow), (4, restart), (1, wall_clock), (1, cut_handover), *((1, each) for each in ETCD), (2, break_sessions),
     (2, cut_sessions), (1, storm), (1, poison), (5, issuer),
-    (2, kill_with_late_entries), (3, leave),
+    (2, kill_with_late_entries), (3, leave), (1, reversals_unheard),
 ]  # fmt: skip
 
 
-def draw(dice: random.Random) -> Plan:
-    """What the seed does."""
-    makers = [maker for weight, maker in KINDS for _ in range(weight)]
+def draw(dice: random.Random, makers: Sequence[Maker] = ()) -> Plan:
+    """What the seed does. `makers`: these faults alone, each as likely as the others."""
+    makers = makers or [maker for weight, maker in KINDS for _ in range(weight)]
     found = []
     for _ in range(dice.choice((1, 2, 2, 3, 4, 6))):
         found.append((dice.random(), dice.choice(makers)(dice)))

@@ -274,6 +274,7 @@ class Issuer:
     def __init__(self, world: World, network: Any, address: tuple[str, int]) -> None:
         self.ledger: dict[str, Entry] = {}
         self.loss = self.late = self.twice = self.decline = 0.0  # chances
+        self.unheard = 0.0  # chance that a reversal is lost before it
         self.delay_s = 0.01
         self._world = world
         self._wires: list[Any] = []
@@ -310,6 +311,8 @@ class Issuer:
             entry.amount = int(body.fields[4])
             entry.answer = "94" if entry.reversed else "51" if world.chance(self.decline) else "00"
             self._reply(wire, body, "0210", entry.answer)
+        elif mti[:2] == "04" and world.chance(self.unheard):
+            world.trace("ISSUER", f"has not heard it: rrn={rrn}")
         elif mti[:2] == "04":
             entry.reversals += 1
             entry.reversed = True
