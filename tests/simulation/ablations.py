@@ -23,7 +23,7 @@ from switch.core.records import Stage, Status
 from switch.core.state import State
 from switch.mirror import append, batch, keys, mirror, replica, sealing, snapshot, watch
 from switch.node import Node
-from switch.sessions import connection, kernel, polling, reading, sessions
+from switch.sessions import connection, handover, kernel, polling, reading, sessions
 from switch.succession import Succession
 
 Ablate = Callable[[], contextlib.AbstractContextManager[Any]]
@@ -274,14 +274,14 @@ def share_first() -> Any:
 def drain_first() -> Any:
     """What is still on the handover socket when the peer has died is not taken in."""
 
-    def make(succeed: Any) -> Any:
-        async def hasty(self: Any, dead: Any, grace_s: float) -> None:
-            with mock.patch.object(self.handover, "drain", lambda: None):
-                await succeed(self, dead, grace_s)
+    def make(drain: Any) -> Any:
+        def deaf(self: Any) -> None:
+            if self.peer not in self._holder._succeeding:
+                drain(self)
 
-        return hasty
+        return deaf
 
-    return _replaced(Succession, "_succeed", make)
+    return _replaced(handover.Handover, "drain", make)
 
 
 def gather_first() -> Any:

@@ -22,6 +22,7 @@ class Checks:
     def __init__(self, simulation: "Simulation") -> None:
         self.entries = 0
         self.resets_excused = False
+        self.patience_s = 0.0  # a request that is older is declined, not forwarded; 0: is not looked at
         self._committed: list[float] = []  # when each entry of the log was
         self._clock: tuple[int, int] | None = None  # log time as first looked at: the entry that advanced it, and its value
         self._simulation = simulation
@@ -120,6 +121,10 @@ class Checks:
                     if standing and not request.answers and not self.resets_excused:
                         raise Violation(f"rrn={request.rrn} stands at the issuer, and its terminal is gone without an answer")
                     continue
+                if self.patience_s and entry is not None and entry.requests:
+                    age_s = entry.heard_s - request.sent_s
+                    if age_s > self.patience_s:
+                        raise Violation(f"rrn={request.rrn} was {age_s:.1f} s old when it was forwarded")
                 if (request.outcome == "approved") != standing:
                     raise Violation(
                         f"rrn={request.rrn} is {request.outcome} at its terminal, and "

@@ -115,7 +115,8 @@ def kill_the_heir(dice: random.Random) -> Fault:
 
 def kill_both(dice: random.Random) -> Fault:
     def strike(simulation: "Simulation") -> None:
-        simulation.checks.resets_excused = True
+        simulation.node_fault()
+        simulation.checks.resets_excused |= not simulation.plan.store
         for name in "ab":
             simulation.kill(name, "both at once")
 
@@ -268,6 +269,22 @@ ETCD = [
 ]
 
 
+def etcd_away(dice: random.Random) -> Fault:
+    """For longer than a request's timer. If that is all that happens, none that is older is forwarded afterwards."""
+    seconds = 1.6 + dice.random()
+
+    def strike(simulation: "Simulation") -> None:
+        simulation.node_fault()
+        simulation.cluster.down(seconds, refusing=True)
+        until = simulation.world.now + seconds
+        simulation.faults_until = max(simulation.faults_until, until)
+        simulation.busy_until = max(simulation.busy_until, until)
+        if simulation.plan.members == len(simulation.plan.faults) == 1:  # else a late attempt may win over its settling
+            simulation.checks.patience_s = 1.5
+
+    return Fault(f"etcd: away for {seconds * 1000:.0f} ms", strike)
+
+
 # --- the network
 
 
@@ -362,7 +379,7 @@ KINDS: list[tuple[int, Maker]] = [
     (6, kill), (8, kill_in_a_turn), (5, kill_at_a_point), (3, kill_returning), (3, kill_the_heir), (3, kill_both),
     (4, stop), (2, slow), (4, restart), (1, wall_clock), (1, cut_handover), *((1, each) for each in ETCD), (2, break_sessions),
     (2, cut_sessions), (1, storm), (1, poison), (5, issuer),
-    (2, kill_with_late_entries), (3, leave), (1, reversals_unheard),
+    (2, kill_with_late_entries), (3, leave), (1, reversals_unheard), (1, etcd_away),
 ]  # fmt: skip
 
 

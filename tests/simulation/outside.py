@@ -46,6 +46,7 @@ class Request:
         self.reversal = f"{900_000 + number:06d}"  # STAN of its reversal; a refused one is sent anew under the next
         self.rrn = f"{terminal[-4:]}{number:08d}"
         self.amount = amount
+        self.sent_s = 0.0  # when, the first time
         self.answers: list[str] = []  # DE39 of every 0210
         self.outcome = ""  # "approved", "declined", "reversed"; "" while it is not known
 
@@ -198,6 +199,7 @@ class Terminal:
         request = self._request
         assert request is not None
         self._sends += 1
+        request.sent_s = request.sent_s or self._world.now
         self._awaits = "0210" if mti < "0400" else "0410"
         if self._connected:
             self._world.trace(self.name, f"sends {mti} rrn={request.rrn}")
@@ -254,11 +256,12 @@ class Terminal:
 class Entry:
     """What the issuer knows of one RRN."""
 
-    __slots__ = ("amount", "answer", "requests", "reversals", "reversed")
+    __slots__ = ("amount", "answer", "heard_s", "requests", "reversals", "reversed")
 
     def __init__(self) -> None:
         self.answer = ""  # DE39 it gave
         self.amount = 0
+        self.heard_s = 0.0  # when it was asked
         self.requests = 0  # how often it was asked
         self.reversals = 0
         self.reversed = False
@@ -306,6 +309,7 @@ class Issuer:
         world.trace("ISSUER", f"hears {mti} rrn={rrn} stan={body.fields[11]}")
         if mti[:2] == "02":
             entry.requests += 1
+            entry.heard_s = world.now
             if entry.requests > 1:
                 raise Violation(f"ISSUER: rrn={rrn} was forwarded {entry.requests} times")
             entry.amount = int(body.fields[4])
