@@ -24,6 +24,7 @@ from switch.core.state import State
 from switch.mirror import append, batch, keys, mirror, replica, sealing, snapshot, watch
 from switch.node import Node
 from switch.sessions import connection, handover, kernel, polling, reading, sessions
+from switch import succession
 from switch.succession import Succession
 
 Ablate = Callable[[], contextlib.AbstractContextManager[Any]]
@@ -276,8 +277,10 @@ def drain_first() -> Any:
 
     def make(drain: Any) -> Any:
         def deaf(self: Any) -> None:
-            if self.peer not in self._holder._succeeding:
-                drain(self)
+            peer = self._holder.engine.state.incarnations.get(self.peer)
+            if peer is not None and not succession._runs(peer):
+                self._down("its process has ended")
+            drain(self)
 
         return deaf
 

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 SECRETS = [text.encode() for text in (PAN, TRACK, PINBLOCK)]
 LOG_MAX = 400  # entries left in etcd at the end: truncated at every 40th
-LOOSE_S = 3.0
+DEFECTS = ("more was written than the state holds", "its input was refused too often")
+LOST = ("lost with its node", "node left", "node leaves")  # with a peer there to take them
+LOOSE_S = 3.0  # until the world has followed the last entries
 BRAND_NEW_S = 0.2  # a connection whose node dies between accept and passing it on
 
 
@@ -45,8 +47,11 @@ class Checks:
             raise Violation(f"{process.name if process else '?'}: {name} {text}")
         if level >= logging.CRITICAL and "Fenced" not in text:
             raise Violation(f"{process.name if process else '?'}: {name} {text}")
-        if name == "session.ended" and fields["reason"] == "lost with its node" and not self.resets_excused:
-            raise Violation(f"session {fields['session']} was in the log, and no socket of it with the heir")
+        if name == "session.ended":
+            # entries of version 1 have no Leaving: a node that leaves may be given back what it has just given away
+            excused = self.resets_excused or self._simulation.plan.old
+            if fields["reason"] in DEFECTS or (fields["reason"] in LOST and not excused):
+                raise Violation(f"session {fields['session']} was ended: {fields['reason']}")
 
     def died_of(self, session: str, start: int) -> None:
         """A frame has ended the process that parsed it."""

@@ -123,6 +123,22 @@ def kill_both(dice: random.Random) -> Fault:
     return Fault("kill both", strike)
 
 
+def kill_in_turn(dice: random.Random) -> Fault:
+    """The heir has sessions that only its own fd store has, and dies before its peer is back."""
+    name, after = _node(dice), 0.1 + dice.random() * 0.15
+    other = "b" if name == "a" else "a"
+
+    def strike(simulation: "Simulation") -> None:
+        simulation.node_fault()
+        simulation.checks.resets_excused |= not simulation.plan.store
+        simulation.busy_until = max(simulation.busy_until, simulation.world.now + after)
+        simulation.kill(name, "and then its heir")
+        simulation.world.at(0.02, lambda: storm(dice).strike(simulation))
+        simulation.world.at(after, lambda: simulation.kill(other, "alone"))
+
+    return Fault(f"kill {name}, and its heir {after * 1000:.0f} ms later", strike)
+
+
 def stop(dice: random.Random) -> Fault:
     """SIGSTOP, and SIGCONT later: perhaps too late, and its peer has killed it."""
     name, seconds = _node(dice), _duration(dice, 0.8)
@@ -223,6 +239,7 @@ def kill_with_late_entries(dice: random.Random) -> Fault:
 
     def strike(simulation: "Simulation") -> None:
         simulation.node_fault()
+        simulation.busy_until = max(simulation.busy_until, simulation.world.now + after)
         simulation.cluster.delay_requests(0.7, 0.3)
 
         def end() -> None:
@@ -352,8 +369,8 @@ def poison(dice: random.Random) -> Fault:
 # --- the issuer
 
 
-def issuer(dice: random.Random) -> Fault:
-    kind, chance = dice.choice(("loss", "late", "twice", "decline")), 0.2 + 0.6 * dice.random()
+def issuer(dice: random.Random, *kinds: str) -> Fault:
+    kind, chance = dice.choice(kinds or ("loss", "late", "twice", "decline")), 0.2 + 0.6 * dice.random()
     seconds = _duration(dice, 1.0)
 
     def strike(simulation: "Simulation") -> None:
@@ -379,7 +396,7 @@ KINDS: list[tuple[int, Maker]] = [
     (6, kill), (8, kill_in_a_turn), (5, kill_at_a_point), (3, kill_returning), (3, kill_the_heir), (3, kill_both),
     (4, stop), (2, slow), (4, restart), (1, wall_clock), (1, cut_handover), *((1, each) for each in ETCD), (2, break_sessions),
     (2, cut_sessions), (1, storm), (1, poison), (5, issuer),
-    (2, kill_with_late_entries), (3, leave), (1, reversals_unheard), (1, etcd_away),
+    (2, kill_with_late_entries), (3, leave), (1, reversals_unheard), (1, etcd_away), (1, kill_in_turn),
 ]  # fmt: skip
 
 

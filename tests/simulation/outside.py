@@ -281,6 +281,7 @@ class Issuer:
         self.delay_s = 0.01
         self._world = world
         self._wires: list[Any] = []
+        self._open: dict[str, str] = {}  # STAN: RRN of the request that is being answered
         network.listen(address, self._accept)
 
     def _accept(self, wire: Any) -> None:
@@ -308,6 +309,9 @@ class Issuer:
         entry = self.ledger.setdefault(rrn, Entry())
         world.trace("ISSUER", f"hears {mti} rrn={rrn} stan={body.fields[11]}")
         if mti[:2] == "02":
+            stan = body.fields[11]
+            if self._open.setdefault(stan, rrn) != rrn:
+                raise Violation(f"ISSUER: STAN {stan} names rrn={rrn} and rrn={self._open[stan]} at once")
             entry.requests += 1
             entry.heard_s = world.now
             if entry.requests > 1:
@@ -327,10 +331,12 @@ class Issuer:
     def _reply(self, wire: Any, body: Any, mti: str, code: str) -> None:
         """Later: or never, much later, twice."""
         world = self._world
+        delay = world.latency(self.delay_s) + (1.5 if world.chance(self.late) else 0.0)
+        if mti == "0210":
+            world.at(delay, lambda: self._open.pop(body.fields[11], None))
         if world.chance(self.loss):
             world.trace("ISSUER", f"does not answer rrn={body.fields[37]}")
             return
-        delay = world.latency(self.delay_s) + (1.5 if world.chance(self.late) else 0.0)
         for _ in range(2 if world.chance(self.twice) else 1):
             world.at(delay, lambda: self._answer(wire, body, mti, code))
             delay += world.latency(0.01)
