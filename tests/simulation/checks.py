@@ -15,7 +15,7 @@ LOG_MAX = 400  # entries left in etcd at the end: truncated at every 40th
 DEFECTS = ("more was written than the state holds", "its input was refused too often")
 LOST = ("lost with its node", "node left", "node leaves")  # with a peer there to take them
 LOOSE_S = 3.0  # until the world has followed the last entries
-BRAND_NEW_S = 0.2  # a connection whose node dies between accept and passing it on
+BRAND_NEW_S = 0.02  # a connection whose node dies between accept and passing it on
 
 
 class Checks:
@@ -27,6 +27,7 @@ class Checks:
         self.patience_s = 0.0  # a request that is older is declined, not forwarded; 0: is not looked at
         self._committed: list[float] = []  # when each entry of the log was
         self._clock: tuple[int, int] | None = None  # log time as first looked at: the entry that advanced it, and its value
+        self._snapshot = 0  # what the pointer names
         self._simulation = simulation
         self._world = simulation.world
         self._poisoned: dict[tuple[str, int], int] = {}
@@ -65,6 +66,11 @@ class Checks:
             self._committed.append(self._world.now)
         if any(secret in value for secret in SECRETS):
             raise Violation(f"card data in etcd: {key.decode()}")
+        if key == b"/switch/sim/snapshot":
+            index = next(unit.node.mirror._snapshots.decode(value).index for unit in self._units())
+            if index < self._snapshot:
+                raise Violation(f"the snapshot's pointer went back from {self._snapshot} to {index}")
+            self._snapshot = index
 
     def _touched(self, kind: str, process: Process, end: Any, offset: int, size: int) -> None:
         """A session's socket is read or written: by nobody but its owner, and as the state says that it has applied."""
@@ -77,7 +83,8 @@ class Checks:
                 self._by_record(kind, node, cookie, offset, size)
                 continue
             for connection in node.sessions.connections.values():
-                if connection.mine and not connection.moving and connection.open.cookie.endswith(f":{cookie}"):
+                acts = connection.mine and not connection.moving and not connection.ending
+                if acts and connection.open.cookie.endswith(f":{cookie}"):
                     raise Violation(
                         f"session {connection.session}: {process.name} {kind}s at {offset} while {unit.name} acts for it"
                     )
@@ -93,6 +100,8 @@ class Checks:
             return  # of a session that is over (its socket may be back from the peer's store): discarded until the FIN
         what = f"session {connection.session if connection else '?'}: {node.node} {kind}s up to {offset + size}"
         session = state.sessions.get(connection.session) if connection else None
+        if session is None and kind == "read":
+            return  # it is over: what comes is discarded until the FIN
         if session is None:
             raise Violation(f"{what}, and no entry knows it")
         if state.acting(session.owner) != me:

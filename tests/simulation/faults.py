@@ -76,9 +76,9 @@ def kill_in_a_turn(dice: random.Random) -> Fault:
     return Fault(f"kill {name} {calls} system calls later", strike)
 
 
-def kill_at_a_point(dice: random.Random) -> Fault:
+def kill_at_a_point(dice: random.Random, *points: str) -> Fault:
     """Where the code says that something is about to happen, or has just happened (switch/points.py)."""
-    name, point, count = _node(dice), dice.choice(POINTS), dice.choice((1, 1, 2, 3, 8))
+    name, point, count = _node(dice), dice.choice(points or POINTS), dice.choice((1, 1, 2, 3, 8))
 
     def strike(simulation: "Simulation") -> None:
         simulation.node_fault()
