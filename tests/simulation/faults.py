@@ -33,6 +33,7 @@ class Plan(msgspec.Struct):
     requests: int = 4
     members: int = 1
     store: bool = False
+    snapshot_entries: int = 40  # a snapshot at every so many
     old: bool = False  # the pair begins with the software before this one
     faults: list[tuple[float, Fault]] = []
 
@@ -286,6 +287,20 @@ ETCD = [
 ]
 
 
+def cut_off(dice: random.Random) -> Fault:
+    """One node alone is away from etcd, for long enough that the log is truncated above what it has applied."""
+    name, seconds = _node(dice), 1.5 + dice.random()
+
+    def strike(simulation: "Simulation") -> None:
+        simulation.node_fault()
+        simulation.cluster.cut(name, seconds)
+        until = simulation.world.now + seconds
+        simulation.faults_until = max(simulation.faults_until, until)
+        simulation.busy_until = max(simulation.busy_until, until)
+
+    return Fault(f"etcd: {name} is cut off for {seconds * 1000:.0f} ms", strike)
+
+
 def etcd_away(dice: random.Random) -> Fault:
     """For longer than a request's timer. If that is all that happens, none that is older is forwarded afterwards."""
     seconds = 1.6 + dice.random()
@@ -396,7 +411,7 @@ KINDS: list[tuple[int, Maker]] = [
     (6, kill), (8, kill_in_a_turn), (5, kill_at_a_point), (3, kill_returning), (3, kill_the_heir), (3, kill_both),
     (4, stop), (2, slow), (4, restart), (1, wall_clock), (1, cut_handover), *((1, each) for each in ETCD), (2, break_sessions),
     (2, cut_sessions), (1, storm), (1, poison), (5, issuer),
-    (2, kill_with_late_entries), (3, leave), (1, reversals_unheard), (1, etcd_away), (1, kill_in_turn),
+    (2, kill_with_late_entries), (3, leave), (1, reversals_unheard), (1, etcd_away), (1, cut_off), (1, kill_in_turn),
 ]  # fmt: skip
 
 
@@ -411,5 +426,6 @@ def draw(dice: random.Random, makers: Sequence[Maker] = ()) -> Plan:
     found.sort(key=lambda each: each[0])
     return Plan(
         terminals=dice.randrange(1, 5), requests=dice.randrange(2, 6), members=dice.choice((1, 1, 3)),
-        store=dice.random() < 0.4, old=old, faults=found,
+        store=dice.random() < 0.4, old=old,
+        snapshot_entries=dice.choice((12, 40)), faults=found,
     )  # fmt: skip

@@ -53,7 +53,7 @@ def _key_file() -> str:
     return str(path)
 
 
-def configuration(members: int = 1) -> Config:
+def configuration(members: int = 1, snapshot_entries: int = 40) -> Config:
     """The pair's configuration, with timers that make a run short."""
     listen = {node: f"127.0.0.1:{port}" for node, port in PORTS.items()}
     return Config(
@@ -62,7 +62,7 @@ def configuration(members: int = 1) -> Config:
             endpoints=tuple(f"http://etcd{number}:2379" for number in range(members)), append_timeout_ms=150,
             call_timeout_ms=300, settle_after_ms=300, hold_after_ms=300, watch_stall_ms=300, lease_ttl_s=2,
         ),
-        limits=Limits(snapshot_entries=40, segment_outcomes=10),
+        limits=Limits(snapshot_entries=snapshot_entries, segment_outcomes=10),
         link=[
             Link(name="pos", listen=listen, framing="2-byte-be", frame_max_bytes=2000, iso8583=CARDS,
                  half_close_ms=2_000),
@@ -87,7 +87,7 @@ class Simulation:
         self.busy_until = 0.0  # a fault of a node lasts as long
         self.faults_until = 0.0  # when there is one that lasts longer
         self.issuer = Issuer(world, self.network, ISSUER)
-        config = configuration(self.plan.members)
+        config = configuration(self.plan.members, self.plan.snapshot_entries)
         path = PathTwin("/etc/switch.toml")
         self.units = {
             name: Unit(world, self.network, name, config, path, store=self.plan.store) for name in "ab"
