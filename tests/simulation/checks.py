@@ -100,8 +100,6 @@ class Checks:
             return  # of a session that is over (its socket may be back from the peer's store): discarded until the FIN
         what = f"session {connection.session if connection else '?'}: {node.node} {kind}s up to {offset + size}"
         session = state.sessions.get(connection.session) if connection else None
-        if session is None and kind == "read":
-            return  # it is over: what comes is discarded until the FIN
         if session is None:
             raise Violation(f"{what}, and no entry knows it")
         if state.acting(session.owner) != me:

@@ -294,11 +294,9 @@ def cut_off(dice: random.Random) -> Fault:
     def strike(simulation: "Simulation") -> None:
         simulation.node_fault()
         simulation.cluster.cut(name, seconds)
-        until = simulation.world.now + seconds
-        simulation.faults_until = max(simulation.faults_until, until)
-        simulation.busy_until = max(simulation.busy_until, until)
+        simulation.busy_until = max(simulation.busy_until, simulation.world.now + seconds)
 
-    return Fault(f"etcd: {name} is cut off for {seconds * 1000:.0f} ms", strike)
+    return Fault(f"etcd: {name} is cut off for {seconds * 1000:.0f} ms", strike, seconds)
 
 
 def etcd_away(dice: random.Random) -> Fault:
@@ -308,13 +306,11 @@ def etcd_away(dice: random.Random) -> Fault:
     def strike(simulation: "Simulation") -> None:
         simulation.node_fault()
         simulation.cluster.down(seconds, refusing=True)
-        until = simulation.world.now + seconds
-        simulation.faults_until = max(simulation.faults_until, until)
-        simulation.busy_until = max(simulation.busy_until, until)
+        simulation.busy_until = max(simulation.busy_until, simulation.world.now + seconds)
         if simulation.plan.members == len(simulation.plan.faults) == 1:  # else a late attempt may win over its settling
             simulation.checks.patience_s = 1.5
 
-    return Fault(f"etcd: away for {seconds * 1000:.0f} ms", strike)
+    return Fault(f"etcd: away for {seconds * 1000:.0f} ms", strike, seconds)
 
 
 # --- the network

@@ -85,7 +85,6 @@ class Simulation:
         self.cluster = Cluster(world, members=self.plan.members)
         self.checks = checks.Checks(self)
         self.busy_until = 0.0  # a fault of a node lasts as long
-        self.faults_until = 0.0  # when there is one that lasts longer
         self.issuer = Issuer(world, self.network, ISSUER)
         config = configuration(self.plan.members, self.plan.snapshot_entries)
         path = PathTwin("/etc/switch.toml")
