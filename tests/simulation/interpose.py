@@ -22,6 +22,7 @@ import switch
 import switch.node
 from switch import points
 from switch.ops import logs
+from switch.sessions import beats
 from switch.sessions.handover_messages import BEAT
 
 BOOT_ID = "5f0c9a52-0000-4000-8000-000000000001"
@@ -187,7 +188,7 @@ class PathTwin:
 class Beats:
     """The beating thread (switch/sessions/beats.py), on a timer: a stopped process beats no more."""
 
-    INTERVAL_S, STILL_S = 0.05, 1.0
+    INTERVAL_S, STILL_S = beats.Beats.INTERVAL_S, beats.Beats.STILL_S
 
     def __init__(self, sock: Any, world: World, sent_errors: tuple[type[OSError], ...] = (OSError,)) -> None:
         self.turned = MONOTONIC_S + world.now
@@ -274,6 +275,7 @@ def installed(world: World, network: Any, sockets: Any, fcntl_twin: Any, told: T
         told(world.process, level, name, fields)
 
     def reach(name: str) -> None:
+        world.points[name] = None
         world.system_call(name)
 
     path = type("WorldPath", (PathTwin,), {"world": world, "network": network})

@@ -43,6 +43,7 @@ class Result(msgspec.Struct):
     requests: int = 0
     entries: int = 0
     kills: int = 0
+    points: list[str] = []  # that were reached
 
 
 @cache
@@ -124,6 +125,7 @@ class Simulation:
         result.cpu_s = time.process_time() - began
         result.requests = sum(len(terminal.requests) for terminal in self.terminals)
         result.entries = self.checks.entries
+        result.points = list(world.points)
         result.kills = sum(unit.deaths for unit in self.units.values())
         return result
 

@@ -10,7 +10,6 @@ from world import File, Killed, Process, Violation, World
 from switch.config import Config
 from switch.core.proposals import VERSION
 from switch.core.records import Status
-from switch.mirror.errors import Fenced
 from switch.node import Node
 
 START_S = 0.25  # Python's start
@@ -96,10 +95,10 @@ class Unit:
         self.ready = True
 
     def _exited(self, process: Process, task: "asyncio.Task[None]") -> None:
-        """The program has come to its end. As in switch/daemon.py, any exception ends the process; only a fence is expected."""
+        """The program has come to its end. As in switch/daemon.py, any exception ends the process: none is expected."""
         error = None if task.cancelled() else task.exception()
         self._world.trace(self.name, f"exits{': ' + type(error).__name__ if error else ''}")
-        if error is not None and not isinstance(error, Fenced):
+        if error is not None:
             self.on_defect(f"{self.name}: {type(error).__name__}: {error}")
         self._exits = True
         process.kill()

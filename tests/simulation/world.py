@@ -129,6 +129,7 @@ class World:
         self.processes: list[Process] = []
         self.over = False
         self.lines: list[str] = []  # the trace
+        self.points: dict[str, None] = {}  # of the product's code (switch/points.py) that were reached
         self.tracing = False
         self._queue: list[tuple[float, int, Timer]] = []
         self._count = 0
