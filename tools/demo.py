@@ -61,7 +61,7 @@ class Report(msgspec.Struct, kw_only=True):
         result = json.loads((directory / "inject.json").read_bytes())
         compared = [each.hashes_agree for each in samples if each.hashes_agree is not None]
         return cls(
-            clean=verdict.clean and sound and all(compared),
+            clean=verdict.clean and sound and bool(compared) and all(compared),
             sent=verdict.sent, answered=verdict.answered, approved=verdict.approved, lost=verdict.lost,
             duplicated=verdict.duplicated, resets=verdict.resets, ledger_mismatch=verdict.ledger_mismatch,
             tps=round(result["answered"] / result["seconds"], 1), latency_ms=result["latency_ms"],

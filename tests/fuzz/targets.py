@@ -1,8 +1,8 @@
 """The parsers of outside bytes as a table of fuzz targets. tools/fuzz runs them; test_fuzz.py runs all for a short time.
 
 A target takes any bytes and returns whether they were accepted. What it raises is a defect: each checks for itself that
-a refusal is the parser's own exception (oracles.py: it names its place and tells nothing of the message), and what must
-hold of accepted bytes, above all that they survive being written and read again.
+a refusal is an exception that the parser's callers expect (for messages, by oracles.py: it names its place and tells nothing
+of the message), and what must hold of accepted bytes, above all that they survive being written and read again.
 """
 
 import contextlib

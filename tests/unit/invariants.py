@@ -33,7 +33,7 @@ def check(pair, proposals, applied) -> None:
     for name in INDEXES:
         for engine in pair.engines.values():
             assert _plain(getattr(engine.state, name)) == _plain(getattr(copy, name)), f"index {name}"
-    _owners(state)
+    assert len(state.marks) <= 100
     _sessions(pair.seen, state)
     _requests(pair, proposals, applied.accepted)
     _bounds(pair, state)
@@ -54,14 +54,6 @@ def _plain(index):
     if not isinstance(index, dict):
         return index
     return {key: value for key, value in index.items() if value is None or value}
-
-
-def _owners(state: State) -> None:
-    """Everything is somebody's who can act, if anyone can."""
-    if state.lead():
-        for item in (*state.sessions.values(), *state.transactions.values()):
-            assert not state.over(state.acting(item.owner)), "nobody acts for a session or transaction"
-    assert len(state.marks) <= 100
 
 
 def _sessions(seen: Seen, state: State) -> None:
