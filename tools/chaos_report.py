@@ -18,6 +18,8 @@ from tools.demo import Report, Sample
 from tools.kills import Kill, Spread
 from tools.record import lives
 
+KILLS_MIN = 30  # the rule of three wants no fewer
+
 
 class Happened(msgspec.Struct, kw_only=True):
     """A fault of the run. start_s: since traffic began. duration_s: until the pair was whole again.
@@ -170,8 +172,8 @@ def sentence(report: ChaosReport) -> str:
     """What the run proves."""
     if report.failure_bound_per_kill is None:
         return f"THE RUN IS NOT CLEAN: {len(report.findings)} finding(s)"
-    if not report.kills:
-        return "the run is clean; no node was killed"
+    if report.kills < KILLS_MIN:
+        return f"the run is clean; {report.kills} kills are too few to say how seldom one may fail"
     return (
         f"the run is clean: {report.kills} kills, none of which lost, doubled or cut anything. With 95 % confidence "
         f"fewer than {report.failure_bound_per_kill:.2%} of kills do (rule of three: 3/{report.kills})"

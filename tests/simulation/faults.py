@@ -403,21 +403,26 @@ def reversals_unheard(dice: random.Random) -> Fault:
     return Fault(f"issuer: answers are lost, and reversals for {seconds * 1000:.0f} ms", strike)
 
 
-KINDS: list[tuple[int, Maker]] = [
+OF_NODES: list[tuple[int, Maker]] = [
     (6, kill), (8, kill_in_a_turn), (5, kill_at_a_point), (3, kill_returning), (3, kill_the_heir), (3, kill_both),
-    (4, stop), (2, slow), (4, restart), (1, wall_clock), (1, cut_handover), *((1, each) for each in ETCD), (2, break_sessions),
-    (2, cut_sessions), (1, storm), (1, poison), (5, issuer),
-    (2, kill_with_late_entries), (3, leave), (1, reversals_unheard), (1, etcd_away), (1, cut_off), (1, kill_in_turn),
+    (4, stop), (2, slow), (4, restart), (1, cut_handover), (1, poison), (2, kill_with_late_entries), (1, kill_in_turn),
 ]  # fmt: skip
+OF_OTHERS: list[tuple[int, Maker]] = [
+    (1, wall_clock), *((1, each) for each in ETCD), (2, break_sessions), (2, cut_sessions), (1, storm), (5, issuer),
+    (3, leave), (1, reversals_unheard), (1, etcd_away), (1, cut_off),
+]  # fmt: skip
+KINDS = OF_NODES + OF_OTHERS
 
 
 def draw(dice: random.Random, makers: Sequence[Maker] = ()) -> Plan:
     """What the seed does. `makers`: these faults alone, each as likely as the others."""
-    makers = makers or [maker for weight, maker in KINDS for _ in range(weight)]
+    old = not makers and dice.random() < 0.1
+    # with entries of version 1 a node that leaves may be given sessions, or be an heir (both are why there is a version 2)
+    makers = makers or [maker for weight, maker in (OF_OTHERS if old else KINDS) for _ in range(weight)]
     found = []
     for _ in range(dice.choice((1, 2, 2, 3, 4, 6))):
         found.append((dice.random(), dice.choice(makers)(dice)))
-    if old := dice.random() < 0.1:
+    if old:
         found.append((dice.random() * 0.3, upgrade(dice)))
     found.sort(key=lambda each: each[0])
     return Plan(
