@@ -107,6 +107,7 @@ class Succession:
         if alive and peer is not None and peer.joined < me.joined:
             # one greets, the other waits for it: of two crossed connections each node would close the other's
             self.handover.connect()
+            self._detector.begin(self._host.now())
         self.changed()
 
     def changed(self) -> None:
@@ -332,7 +333,12 @@ class Succession:
         self.handover.alive()
         self.handover.drain()
         peer = self.peer()
-        if peer is None or not self.handover.up or peer.id != self.handover.peer:
+        if peer is None or not self.engine.incarnation:
+            return
+        if not self.handover.up or peer.id != self.handover.peer:
+            # who was here before us answers our greeting as soon as its event loop turns
+            if peer.joined < self._me().joined and self._detector.tick(self._host.now()):
+                self.suspect(peer.id, "does not answer")
             return
         if self._detector.tick(self._host.now()):
             self.suspect(peer.id, "silent")

@@ -72,3 +72,14 @@ def test_who_comes_back_before_the_survivor_reads_the_log_again_leaves_it_alive(
     plan.faults += [(0.1, faults.Fault("etcd ends", etcd_ends)), (1.2, faults.Fault("b reads late", slow_watch, 2.0))]
     result = Simulation(seed, plan=plan).run()
     assert not result.violation and result.kills == 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_who_comes_back_to_a_peer_that_stands_still_replaces_it(seed: int) -> None:
+    """Found by seed 3: a was stopped, b killed; b greeted a, which held b's address, and could never serve."""
+    stopped = faults.Fault("stop a", lambda it: it.units["a"].process.stop(), 3.0)
+    plan = faults.Plan(store=True, faults=[(0.0, stopped), (0.2, faults.Fault("kill b", lambda it: it.kill("b", "too")))])
+    simulation = Simulation(seed, plan=plan)
+    simulation.checks.resets_excused = True  # two at once
+    result = simulation.run()
+    assert not result.violation and result.kills == 2 and simulation.units["a"].lives == 2
