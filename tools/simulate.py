@@ -16,6 +16,7 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "simulation"))  # the simulator is part of the tests
 CHUNK = 20  # seeds a worker takes at once
+ABLATION_SEEDS = 100  # tried where none is known to show that a safeguard matters
 TRACE_LINES = 60  # of a failure, unless all are asked for
 
 
@@ -65,6 +66,24 @@ def _golden(name: str, accept: bool) -> None:
             print(f"{golden.read(each)[0]}\n{golden.play(each)}")
 
 
+def _ablations(json_file: Path | None) -> None:
+    """The table: safeguard, seeds needed, what broke."""
+    from ablations import ABLATIONS, catch
+
+    rows = []
+    for ablation in ABLATIONS:
+        seeds = ablation.seeds or ABLATION_SEEDS
+        found = catch(ablation, seeds)
+        broke = f"seed {found.seed}: {found.broke}" if found else f"NOT NOTICED in {seeds} seeds"
+        without = (ablation.apply.__doc__ or "").strip()
+        needed = found.seed + 1 if found else None
+        rows.append({"safeguard": ablation.name, "without": without, "seeds": needed, "broke": broke})
+        print(f"{ablation.name:20} {without}\n{'':20} {broke}", flush=True)
+    print(f"{sum(row['seeds'] is not None for row in rows)} of {len(rows)} noticed")
+    if json_file is not None:
+        json_file.write_text(json.dumps(rows, indent=2))
+
+
 def main(
     name: Annotated[str, typer.Argument(help="of a golden interaction, or how it begins")] = "",
     seed: Annotated[int | None, typer.Option(help="one seed")] = None,
@@ -76,9 +95,13 @@ def main(
     failures: Annotated[int, typer.Option(help="stop after so many failing seeds")] = 5,
     golden: Annotated[bool, typer.Option("--golden", help="draw the golden interactions, or the one that is named")] = False,
     accept: Annotated[bool, typer.Option("--accept", help="and write the drawings into their files")] = False,
+    ablations: Annotated[bool, typer.Option(help="remove one safeguard after the other, and tell what breaks")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="write the figures here")] = None,
 ) -> None:
     """Exit code 0 when every invariant held in every seed."""
+    if ablations:
+        _ablations(json_file)
+        return
     if golden:
         _golden(name, accept)
         return
