@@ -117,9 +117,6 @@ class Simulation:
         except Violation as violation:
             result.violation = str(violation)
             world.trace("VIOLATION", str(violation))
-        except (Exception, Killed) as error:  # of a twin, or a check: no seed may pass for it
-            result.violation = f"the simulation failed: {type(error).__name__}: {error}"
-            world.trace("VIOLATION", "".join(traceback.format_exception(error)))
         result.lines = world.lines
         result.virtual_s = round(world.now, 3)
         result.cpu_s = time.process_time() - began
@@ -214,6 +211,9 @@ def simulate(seed: int, *, tracing: bool = False, plan: "faults.Plan | None" = N
     gc.disable()  # what a collection finalises must not depend on chance
     try:
         return Simulation(seed, tracing=tracing, plan=plan).run()
+    except (Exception, Killed) as error:  # of a twin, or a check: no seed may pass for it
+        text = "".join(traceback.format_exception(error))
+        return Result(seed, f"the simulation failed: {type(error).__name__}: {error}", lines=text.split("\n"))
     finally:
         if collecting:
             gc.enable()
