@@ -14,12 +14,11 @@ import typer
 import uvloop
 
 from switch.config import load
+from switch.core.proposals import OLDEST
 from switch.daemon import serve
 from switch.mirror.entry import Entry, Follower, pack
 from switch.mirror.mirror import Mirror
 from switch.ops import logs
-
-ENTRY_VERSION = 1
 
 
 class LocalLog:
@@ -32,6 +31,7 @@ class LocalLog:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.index = 0
         self.incarnation = 0
+        self.entry_version = OLDEST
         self._node = node
         self._follower = follower
         self._queue: list[tuple[bytes, Any]] = []
@@ -51,7 +51,7 @@ class LocalLog:
 
     def _commit(self) -> None:
         queue, self._queue = self._queue, []
-        self._append(pack(ENTRY_VERSION, [proposal for proposal, _ in queue]), [context for _, context in queue])
+        self._append(pack(self.entry_version, [proposal for proposal, _ in queue]), [context for _, context in queue])
 
     def _append(self, body: bytes, offers: list[Any] | None) -> None:
         self.index += 1
