@@ -4,8 +4,8 @@ Each entry patches the product in memory, for as long as its context lasts; the 
 counts as a catch only if it holds with the safeguard in place. Where one of two safeguards is enough, the pair of them is what
 has to be caught, and what breaks without both has to hold without either.
 
-Most safeguards matter in one kind of mishap only. Seeds then draw their faults from those kinds, among the same checks: with
-all kinds the same ablations are caught, too, after some ten times as many seeds.
+Most safeguards matter in one kind of mishap only. Seeds then draw their faults from those kinds, with more traffic and among
+the same checks: with all kinds it takes many times as many seeds, and some need a mishap that is seldom drawn alone.
 """
 
 import asyncio
