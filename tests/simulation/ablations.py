@@ -35,7 +35,8 @@ from switch.sessions.handover_messages import Sockets
 from switch.succession import Succession
 
 Ablate = Callable[[], contextlib.AbstractContextManager[Any]]
-DEFECTS = ("AttributeError", "NameError", "TypeError", "UnboundLocalError", "ImportError")  # of a patch, never a catch
+# of a patch, never a catch
+DEFECTS = ("AttributeError", "NameError", "TypeError", "UnboundLocalError", "ImportError", "the simulation failed")
 
 
 class Focus(msgspec.Struct, frozen=True):
