@@ -12,11 +12,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "simulation"))  # the simulator is part of the tests
 CHUNK = 20  # seeds a worker takes at once
-ABLATION_SEEDS = 100  # tried where none is known to show that a safeguard matters
 TRACE_LINES = 60  # of a failure, unless all are asked for
 
 
@@ -66,22 +66,20 @@ def _golden(name: str, accept: bool) -> None:
             print(f"{golden.read(each)[0]}\n{golden.play(each)}")
 
 
-def _ablations(json_file: Path | None) -> None:
+def _ablations(json_file: Path | None) -> int:
     """The table: safeguard, seeds needed, what broke."""
-    from ablations import ABLATIONS, catch
+    from ablations import ABLATIONS, row
 
     rows = []
-    for ablation in ABLATIONS:
-        seeds = ablation.seeds or ABLATION_SEEDS
-        found = catch(ablation, seeds)
-        broke = f"seed {found.seed}: {found.broke}" if found else f"NOT NOTICED in {seeds} seeds"
-        without = (ablation.apply.__doc__ or "").strip()
-        needed = found.seed + 1 if found else None
-        rows.append({"safeguard": ablation.name, "without": without, "seeds": needed, "broke": broke})
-        print(f"{ablation.name:20} {without}\n{'':20} {broke}", flush=True)
-    print(f"{sum(row['seeds'] is not None for row in rows)} of {len(rows)} noticed")
+    for name in ABLATIONS:
+        found = row(name)
+        rows.append(found)
+        print(f"{name:40} {found.seeds or '-':>3} of {found.stated or '-':>3}  {found.broke[:120]}", flush=True)
+    bad = [each.safeguard for each in rows if not each.good]
+    print(f"{len(rows)} entries, not caught: {', '.join(bad) or 'none'}")
     if json_file is not None:
-        json_file.write_text(json.dumps(rows, indent=2))
+        json_file.write_text(json.dumps([msgspec.structs.asdict(each) for each in rows], indent=2))
+    return int(bool(bad))
 
 
 def main(
@@ -100,8 +98,7 @@ def main(
 ) -> None:
     """Exit code 0 when every invariant held in every seed."""
     if ablations:
-        _ablations(json_file)
-        return
+        raise typer.Exit(_ablations(json_file))
     if golden:
         _golden(name, accept)
         return

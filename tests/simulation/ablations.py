@@ -1,13 +1,18 @@
 """One safeguard removed at a time: a simulation that does not notice cannot be trusted where it says that all is well.
 
 Each entry patches the product in memory, for as long as its context lasts; the product itself has no such switch. A seed
-counts as a catch only if it holds with the safeguard in place.
+counts as a catch only if it holds with the safeguard in place. Where one of two safeguards is enough, the pair of them is what
+has to be caught, and what breaks without both has to hold without either.
+
+Most safeguards matter in one kind of mishap only. Seeds then draw their faults from those kinds, with more traffic and among
+the same checks: with all kinds it takes many times as many seeds, and some need a mishap that is seldom drawn alone.
 """
 
 import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Iterator
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -20,51 +25,111 @@ from simulation import simulate
 
 from messages.message import Decision
 from switch import succession
-from switch.core import fold, offer, proposals, wires
+from switch.core import apply_payments, apply_sessions, fold, offer, proposals, wires
 from switch.core.records import Stage, Status
 from switch.core.state import State
 from switch.mirror import append, batch, keys, mirror, replica, sealing, snapshot, watch
 from switch.node import Node
 from switch.sessions import connection, handover, kernel, polling, reading
+from switch.sessions.handover_messages import Sockets
 from switch.succession import Succession
 
 Ablate = Callable[[], contextlib.AbstractContextManager[Any]]
-DEFECTS = ("AttributeError", "NameError", "TypeError", "UnboundLocalError", "ImportError")  # of a patch, never a catch
+# of a patch, never a catch
+DEFECTS = ("AttributeError", "NameError", "TypeError", "UnboundLocalError", "ImportError", "the simulation failed")
+
+
+class Focus(msgspec.Struct, frozen=True):
+    """Which faults there are, with more traffic than a seed draws (0: as it draws). `alone`: one fault, one member of etcd."""
+
+    makers: tuple[faults.Maker, ...]
+    terminals: int = 4
+    requests: int = 15  # of each
+    alone: bool = False
+
+    def plan(self, seed: int) -> faults.Plan:
+        plan = faults.draw(random.Random(seed), self.makers)
+        if self.terminals:
+            plan.terminals, plan.requests, plan.snapshot_entries = self.terminals, self.requests, 12
+        if self.alone:
+            plan.members, plan.faults = 1, plan.faults[:1]
+        return plan
 
 
 class Ablation(msgspec.Struct, frozen=True):
-    """One safeguard and how to remove it. What it protects stands in `apply`'s docstring, as what happens without it."""
+    """One safeguard, or a pair of them, and how to remove it."""
 
-    apply: Ablate
-    seeds: int  # it has to be caught within so many; 0: no seed has caught it yet
-    focus: tuple[faults.Maker, ...] = ()  # these faults alone
-
-    @property
-    def name(self) -> str:
-        return str(getattr(self.apply, "__name__", ""))
+    name: str
+    protects: str
+    seeds: int  # it has to be caught within so many
+    apply: tuple[Ablate, ...]
+    focus: Focus | None = None  # None: all faults, as the seed draws them
+    pair: str = ""  # of which one is enough: the name of the entry that removes both
 
 
 class Catch(msgspec.Struct, frozen=True):
     """The first seed that shows that a safeguard is missing."""
 
     seed: int
+    seeds: int  # run until then
     broke: str
 
 
-def catch(ablation: Ablation, seeds: int) -> Catch | None:
-    """Run seeds from 0 without the safeguard, until one breaks that holds with it. None: none did."""
-    for seed in range(seeds):
-        with ablation.apply():
-            broke = simulate(seed, plan=_plan(ablation, seed)).violation
-        if any(defect in broke for defect in DEFECTS):
-            raise AssertionError(f"{ablation.name}: the patch is wrong: {broke}")
-        if broke and not simulate(seed, plan=_plan(ablation, seed)).violation:
-            return Catch(seed, broke)
+@cache
+def catch(name: str) -> Catch | None:
+    """Run seeds from 0 without the safeguard, until one breaks that holds with it. None: none did.
+
+    Of a pair: that holds with either of the two.
+    """
+    ablation = ABLATIONS[name]
+    for seed in range(ablation.seeds):
+        broke = without(ablation, seed)
+        if broke and not _run(ablation, seed) and not any(without(each, seed) for each in _members(name)):
+            return Catch(seed, seed + 1, broke)
     return None
 
 
-def _plan(ablation: Ablation, seed: int) -> faults.Plan | None:
-    return faults.draw(random.Random(seed), ablation.focus) if ablation.focus else None
+def _members(pair: str) -> list[Ablation]:
+    return [each for each in ABLATIONS.values() if each.pair == pair]
+
+
+def without(ablation: Ablation, seed: int) -> str:
+    """What breaks in a seed without the safeguard."""
+    with _all(*ablation.apply):
+        broke = _run(ablation, seed)
+    if defect := next((each for each in DEFECTS if each in broke), None):
+        raise AssertionError(f"{ablation.name}, seed {seed}: the patch itself is at fault, {defect}: {broke}")
+    return broke
+
+
+def _run(ablation: Ablation, seed: int) -> str:
+    """What breaks, without what it was wrapped in on its way out of the product."""
+    text = simulate(seed, plan=ablation.focus.plan(seed) if ablation.focus else None).violation
+    return text.rpartition("Violation: ")[2]
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One line of the table."""
+
+    safeguard: str
+    protects: str
+    stated: int  # seeds within which it has to be caught
+    seeds: int | None  # that were needed; None: it was not caught, or must not be
+    broke: str
+    good: bool
+
+
+def row(name: str) -> Row:
+    """The outcome of one entry."""
+    ablation = ABLATIONS[name]
+    caught = catch(ablation.pair or name)
+    if caught is None:
+        return Row(name, ablation.protects, ablation.seeds, None, "nothing: it is not caught", False)
+    if not ablation.pair:
+        return Row(name, ablation.protects, ablation.seeds, caught.seeds, caught.broke, True)
+    others = " and ".join(each.name for each in _members(ablation.pair) if each is not ablation)
+    told = f"nothing: {others or 'another one'} is enough where without both: {caught.broke}"
+    return Row(name, ablation.protects, ablation.seeds, None, told, True)
 
 
 def _replaced(target: Any, name: str, make: Callable[[Any], Any]) -> Any:
@@ -77,7 +142,7 @@ def _rule(proposal: type, make: Callable[[fold.Rule], fold.Rule]) -> Any:
 
 
 @contextlib.contextmanager
-def _both(*ablations: Ablate) -> Iterator[None]:
+def _all(*ablations: Ablate) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for each in ablations:
             stack.enter_context(each())
@@ -169,7 +234,7 @@ def gap_detection() -> Any:
 
 def sealed() -> Any:
     """Entries and snapshots in clear."""
-    return _both(
+    return _all(
         lambda: mock.patch.object(sealing.Sealer, "seal", lambda self, path, plain: plain),
         lambda: mock.patch.object(sealing.Sealer, "open", lambda self, path, value: value),
     )
@@ -204,7 +269,7 @@ def snapshot_pointer() -> Any:
         return unguarded
 
     kind = snapshot.Snapshots
-    return _both(
+    return _all(
         lambda: mock.patch.object(kind, "blind", False, create=True),
         lambda: _replaced(kind, "_write", make_write),
         lambda: _replaced(kind, "_survey", make_survey),
@@ -233,7 +298,7 @@ def reload() -> Any:
 
 def truncation_snapshot() -> Any:
     """The log is truncated up to what is applied here, beyond the snapshot."""
-    return _both(
+    return _all(
         lambda: mock.patch.object(snapshot.Snapshots, "index", mock.AsyncMock(return_value=1 << 62)),
         lambda: _replaced(mirror.Mirror, "truncate", lambda truncate: lambda self, below: truncate(self, self.index)),
     )
@@ -249,7 +314,7 @@ def holding() -> Any:
 
 def kill_first() -> Any:
     """A suspect is believed to be dead."""
-    return mock.patch("switch.succession.kill", mock.AsyncMock(return_value=True))
+    return mock.patch.object(succession, "kill", mock.AsyncMock(return_value=True))
 
 
 def mute_until_heir() -> Any:
@@ -275,9 +340,7 @@ def share_first() -> Any:
         def share() -> None:
             if self._sessions.connections.get(opened.session) is opened:
                 self.store.keep(opened.session, opened.fd)
-                self.handover.send(polling_sockets((opened.open,)), [opened.fd])
-
-        from switch.sessions.handover_messages import Sockets as polling_sockets
+                self.handover.send(Sockets((opened.open,)), [opened.fd])
 
         opened.shareable = True
         then()
@@ -328,18 +391,30 @@ def leaving() -> Any:
 def leaving_rule() -> Any:
     """A session may be moved to an incarnation that is leaving."""
 
+    def live(self: State) -> list[str]:
+        ids = (self.nodes[node] for node in sorted(self.nodes))
+        return [id_ for id_ in ids if self.incarnations[id_].status in (Status.LIVE, Status.LEAVING)]
+
     def make(move: Any) -> Any:
         def lenient(state_fold: Any, p: Any) -> bool:
-            def live(self: State) -> list[str]:
-                ids = (self.nodes[node] for node in sorted(self.nodes))
-                return [id_ for id_ in ids if self.incarnations[id_].status in (Status.LIVE, Status.LEAVING)]
-
             with mock.patch.object(State, "live", live):
                 return bool(move(state_fold, p))
 
         return lenient
 
     return _rule(proposals.Move, make)
+
+
+def leaving_offered() -> Any:
+    """Sessions are offered to a peer that is leaving."""
+
+    def make(ready: Any) -> Any:
+        def lenient(self: Any, peer: Any) -> bool:
+            return bool(ready(self, replace(peer, status=Status.LIVE) if peer.status is Status.LEAVING else peer))
+
+        return lenient
+
+    return _replaced(Succession, "_ready", make)
 
 
 # --- streams
@@ -475,13 +550,13 @@ def stan_applied() -> Any:
 
 def undeliverable() -> Any:
     """An approval that reached nobody stands."""
-    return mock.patch("switch.core.apply_payments._must_undo", lambda *given: False)
+    return mock.patch.object(apply_payments, "_must_undo", lambda *given: False)
 
 
 def delivered() -> Any:
     """An approval that was acknowledged counts as undelivered."""
     return _replaced(
-        __import__("switch.core.apply_sessions", fromlist=["apply_sessions"]),
+        apply_sessions,
         "copy_settled",
         lambda settled: lambda state_fold, number, *, delivered: settled(state_fold, number, delivered=False),
     )
@@ -550,22 +625,19 @@ def order_of_input() -> Any:
     return _replaced(fold.Fold, "taken", make)
 
 
-def owner_of_input() -> Any:
-    """Input is accepted from whoever appends it."""
+def one_offer() -> Any:
+    """Input is offered again while its offer waits for the log."""
 
-    def make(taken: Any) -> Any:
-        def anybody(self: Any, proposal: Any) -> Any:
-            session, by = self.state.sessions.get(proposal.session), self.by
-            if session is not None:
-                self.by = self.state.acting(session.owner)
-            try:
-                return taken(self, proposal)
-            finally:
-                self.by = by
+    def make(offering: Any) -> Any:
+        def again(self: Any, read: Any, *given: Any) -> None:
+            offering(self, read, *given)
+            if read.pending:
+                read.pending = 0
+                self.want(read, True)
 
-        return anybody
+        return again
 
-    return _replaced(fold.Fold, "taken", make)
+    return _replaced(reading.Reading, "_offer", make)
 
 
 def over_entries() -> Any:
@@ -589,49 +661,116 @@ def quarantine() -> Any:
 # --- the table
 
 
-def stan() -> Any:
-    """Both nodes give the same STANs, and whether one is free is not asked (either of the two alone protects)."""
-    return _both(stan_parity, stan_applied)
+def _etcd(text: str) -> faults.Maker:
+    return next(maker for maker in faults.ETCD if maker(random.Random(0)).text == f"etcd: {text}")
 
 
-ABLATIONS = [
-    Ablation(fence_guard, 40),
-    Ablation(fence_sequence, 40),
-    Ablation(identical_bytes, 120),
-    Ablation(gap_detection, 80),
-    Ablation(sealed, 5),
-    Ablation(truncation_snapshot, 200),
-    Ablation(kill_first, 40),
-    Ablation(mute_until_heir, 60),
-    Ablation(share_first, 60, (faults.storm, faults.kill_in_a_turn)),
-    Ablation(moving_mute, 200),
-    Ablation(leaving, 100, (faults.restart,)),
-    Ablation(kernel_counters, 40),
-    Ablation(skip_applied, 80),
-    Ablation(syn_counted, 100),
-    Ablation(consume_after, 5),
-    Ablation(write_after, 5),
-    Ablation(until_acknowledged, 40, (faults.leave,)),
-    Ablation(duplicates, 150),
-    Ablation(stan, 20),
-    Ablation(undeliverable, 30, (faults.leave,)),
-    Ablation(delivered, 10),
-    Ablation(late_answers, 60),
-    Ablation(advice_acknowledged, 200),
-    Ablation(first_of_two_ticks, 20),
-    Ablation(quarantine, 120),
-    # no seed has shown yet that these matter: another safeguard does the same, or a fault is missing
-    Ablation(rival_fence, 0, (faults.kill_with_late_entries,)),
-    Ablation(settling, 0),
-    Ablation(snapshot_pointer, 0),
-    Ablation(truncation_applied, 0),
-    Ablation(reload, 0),
-    Ablation(holding, 0),
-    Ablation(drain_first, 0, (faults.storm, faults.kill_in_a_turn)),
-    Ablation(gather_first, 0, (faults.kill_both,)),
-    Ablation(leaving_rule, 0, (faults.restart,)),
-    Ablation(duplicates_applied, 0),
-    Ablation(first_decision, 0),
-    Ablation(order_of_input, 0),
-    Ablation(owner_of_input, 0),
-]
+def _lagging(dice: random.Random) -> faults.Fault:
+    """The watch of one node shows nothing for a while: the other one is ahead of it."""
+    name, seconds = dice.choice("ab"), 0.2 + 0.6 * dice.random()
+    return faults.Fault(f"etcd: the watch of {name} lags", lambda simulation: simulation.cluster.watch_lag(seconds, name=name))
+
+
+def _issuer(kind: str) -> faults.Maker:
+    return lambda dice: faults.issuer(dice, kind)
+
+
+def _at(*points: str) -> faults.Maker:
+    return lambda dice: faults.kill_at_a_point(dice, *points)
+
+
+def _late_opens(dice: random.Random) -> faults.Fault:
+    """A node dies while terminals come back, what it last sent to etcd late."""
+    again, late = faults.storm(dice), faults.kill_with_late_entries(dice)
+
+    def strike(simulation: Any) -> None:
+        again.strike(simulation)
+        simulation.world.at(0.1, lambda: late.strike(simulation))
+
+    return faults.Fault(f"{again.text}, {late.text}", strike, 0.5)
+
+
+LATE = Focus((_etcd("requests are late"),))
+LATE_DEATH = Focus((_late_opens,), terminals=16, requests=3, alone=True)
+AWAY = Focus((faults.etcd_away,), terminals=0, alone=True)
+CUT_OFF = Focus((faults.cut_off,))
+RESTART = Focus((faults.restart,))
+SLOW = Focus((_etcd("slow"),))
+KILLS = Focus((faults.kill,))
+QUIET = Focus((faults.kill,), terminals=0)
+
+_TABLE = (
+    # the log in etcd
+    Ablation("fence guard", "each entry is in the log once, and none of who was fenced", 20, (fence_guard,), LATE),
+    Ablation("fence sequence", "a late copy of an append is not applied again", 20, (fence_sequence,), LATE),
+    Ablation("identical bytes on retry", "a node knows its own entry when it sees it", 60, (identical_bytes,),
+             Focus((_etcd("requests are late"), _etcd("watches lag")))),
+    Ablation("settling by an empty entry", "after an outage nothing is forwarded that is too old", 60, (settling,), AWAY),
+    Ablation("holding", "what waits for etcd is offered anew, with its age", 60, (holding,), AWAY),
+    Ablation("gap detection", "no entry is passed over", 20, (gap_detection,), Focus((_etcd("a watch loses an event"),))),
+    Ablation("sealing", "no card data in clear outside of the process", 20, (sealed,)),
+    Ablation("snapshot pointer guard", "the newest snapshot stays the newest", 60, (snapshot_pointer,), LATE),
+    Ablation("truncation below the snapshot", "snapshot and log together hold everything", 60, (truncation_snapshot,),
+             Focus((faults.restart, faults.kill))),
+    Ablation("truncation below what all have applied", "who lags reads on", 0, (truncation_applied,), CUT_OFF,
+             pair="truncation and reload"),
+    Ablation("reload of the snapshot", "who lags behind the log goes on from the snapshot", 0, (reload,), CUT_OFF,
+             pair="truncation and reload"),
+    Ablation("truncation and reload", "both", 80, (truncation_applied, reload), CUT_OFF),
+    # takeover
+    Ablation("kill before adopt", "a former owner never writes again", 20, (kill_first,), Focus((faults.stop,))),
+    Ablation("fence of the dead", "no entry of it after its heir's", 0, (rival_fence,), LATE_DEATH,
+             pair="entries of the dead"),
+    Ablation("rules ask who acts", "an entry of who is over changes nothing", 0, (over_entries,), LATE_DEATH,
+             pair="entries of the dead"),
+    Ablation("entries of the dead", "both", 80, (rival_fence, over_entries), LATE_DEATH),
+    Ablation("mute until heir", "nobody acts whom the log does not know as heir", 20, (mute_until_heir,),
+             Focus((_at("write.before", "consume.before", "apply.after"),))),
+    Ablation("socket before entry", "every session of the log survives its node", 60, (share_first,),
+             Focus((faults.storm, faults.kill_in_a_turn))),
+    Ablation("drain before heir", "descriptors under way survive their sender", 80, (drain_first,),
+             Focus((_at("share.after"), faults.storm))),
+    Ablation("gather before heir", "sockets of the peer's store are waited for", 60, (gather_first,),
+             Focus((faults.kill_in_turn,))),
+    Ablation("mute while moving", "a session that is handed over has one owner", 80, (moving_mute,),
+             Focus((faults.restart, _lagging))),
+    Ablation("leaving, by record", "a node that leaves is not given back what it gave", 80, (leaving,), RESTART),
+    Ablation("no move to who leaves", "as before, where both cross", 0, (leaving_rule,), RESTART,
+             pair="sessions for who leaves"),
+    Ablation("nothing is offered to who leaves", "as before", 0, (leaving_offered,), RESTART,
+             pair="sessions for who leaves"),
+    Ablation("sessions for who leaves", "both", 140, (leaving_rule, leaving_offered), RESTART),
+    Ablation("quarantine", "a frame ends two processes at the most", 20, (quarantine,), Focus((faults.poison,))),
+    # streams
+    Ablation("the kernel counts", "a stream goes on at the exact byte", 20, (kernel_counters,), KILLS),
+    Ablation("SYN is no output", "as before, where we connected", 20, (syn_counted,), KILLS),
+    Ablation("skip of applied input", "input is taken once", 20, (skip_applied,), Focus((_at("consume.before"),))),
+    Ablation("consume after apply", "input that no entry has stays in the kernel", 20, (consume_after,)),
+    Ablation("write after apply", "nothing is told that the log does not know", 20, (write_after,)),
+    Ablation("outbox until acknowledged", "what did not arrive is known not to have", 60, (until_acknowledged,),
+             Focus((faults.leave,))),
+    Ablation("input in order", "no input is taken twice or left out", 0, (order_of_input,), QUIET, pair="input once"),
+    Ablation("one offer at a time", "as before; and duplicates in the log's order", 0, (one_offer, duplicates_applied), QUIET,
+             pair="input once"),
+    Ablation("input once", "both", 20, (order_of_input, one_offer, duplicates_applied), QUIET),
+    # payments
+    Ablation("duplicates", "nothing is forwarded twice", 20, (duplicates,), Focus((faults.storm,))),
+    Ablation("duplicates in the log's order", "as before, where both nodes read one of them", 60, (duplicates_applied,),
+             Focus((faults.storm, _etcd("requests are late")))),
+    Ablation("STANs by node", "both nodes never give the same", 0, (stan_parity,), SLOW, pair="STANs"),
+    Ablation("STANs in the log's order", "one that is pending is not used", 0, (stan_applied,), SLOW, pair="STANs"),
+    Ablation("STANs", "both", 20, (stan_parity, stan_applied), SLOW),
+    Ablation("undeliverable is undone", "an approval that nobody got does not stand", 20, (undeliverable,),
+             Focus((faults.leave,))),
+    Ablation("delivered is not undone", "an approval that was got stands", 20, (delivered,)),
+    Ablation("late answers are absorbed", "a declined request is not approved afterwards", 20, (late_answers,),
+             Focus((_issuer("late"),))),
+    Ablation("first decision", "a second answer decides nothing", 60, (first_decision,),
+             Focus((_issuer("twice"), _etcd("slow")))),
+    Ablation("advices until acknowledged", "a reversal arrives", 20, (advice_acknowledged,),
+             Focus((faults.reversals_unheard,))),
+    Ablation("log time by the first of two ticks", "no stretch of time counts twice", 60, (first_of_two_ticks,),
+             Focus((_etcd("requests are lost"), _etcd("requests are late")))),
+)  # fmt: skip
+
+ABLATIONS = {each.name: each for each in _TABLE}
