@@ -86,8 +86,13 @@ class Sessions:
         return f"{self._boot_id}:{kernel.cookie(sock):x}"
 
     def stand_by(self, open_: Open, sock: socket.socket) -> None:
-        """A socket of the peer's, or one that the service manager kept for us."""
-        if open_.session in self.connections or open_.cookie not in ("", self._cookie(sock)):
+        """A socket of the peer's, or one that the service manager kept for us.
+
+        One that we have opened ourselves comes back when the peer returns: of what is over here it still has a copy.
+        """
+        me, id_ = self.engine.incarnation, open_.session
+        over = id_.partition(".")[0] == me and id_ not in self.engine.state.sessions
+        if over or id_ in self.connections or open_.cookie not in ("", self._cookie(sock)):
             sock.close()
             return
         sock.setblocking(False)

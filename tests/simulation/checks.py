@@ -163,6 +163,8 @@ class Checks:
                 if session.connected and socket.state != CLOSE and done != (session.applied, session.output):
                     log = (session.applied, session.output)
                     return f"session {id_}: {done} bytes are consumed and written, and by the log {log}"
+            if left := sorted(held.keys() - state.sessions.keys()):
+                return f"{unit.name} holds sockets of no session: {left}"
         if any(each.remainder for each in (*self._simulation.terminals, self._simulation.issuer)):
             return "a stream holds a part of a frame, and nothing more comes"
         kept = len(self._simulation.cluster.store.select(b"/switch/sim/log/", b"/switch/sim/log0"))

@@ -169,3 +169,17 @@ def test_a_connection_whose_entry_may_still_come_waits(poison: Poison) -> None:
             assert (node.held, node.keeper.told) == (["a1.7"], [])
 
     run(check)
+
+
+def test_what_is_over_here_is_not_held_again_when_the_peer_brings_it_back(poison: Poison) -> None:
+    """It ended while the peer was down, whose fd store kept a copy."""
+
+    def check() -> None:
+        pair = Pair()
+        with connected() as (_, accepted):
+            node = Node(pair, "a", poison)
+            node.restore("a1.7", accepted)
+            assert node.held == []
+            assert accepted.fileno() == -1
+
+    run(check)
