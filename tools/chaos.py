@@ -96,7 +96,7 @@ class Observer:
                     self._agree = agree
                 if look % LOOKS_A_SAMPLE == 0:
                     self._sample()
-        except BaseException as error:
+        except Exception as error:
             self.failure = error
 
     def _sample(self) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
+from sockets import OsFiles
 from world import EPOCH_S, MONOTONIC_S, File, Process, World
 
 import switch
@@ -50,11 +51,11 @@ class SharedFile(File):
         self.data = data
 
 
-class Os:
+class Os(OsFiles):
     """What the product uses of os(3); the rest is the real one."""
 
     def __init__(self, world: World) -> None:
-        self._world = world
+        super().__init__(world)
         self._disk: dict[str, bytearray] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -73,16 +74,6 @@ class Os:
 
     def urandom(self, size: int) -> bytes:
         return self._world.dice.randbytes(size)
-
-    def dup(self, fd: int) -> int:
-        process = self._world.system_call("dup")
-        return process.give(process.fds[fd])
-
-    def close(self, fd: int) -> None:
-        self._world.system_call("close").close(fd)
-
-    def set_inheritable(self, fd: int, inheritable: bool) -> None:
-        pass
 
     def open(self, path: Any, flags: int, mode: int = 0o777) -> int:
         return self._world.system_call("open").give(SharedFile(self._disk.setdefault(str(path), bytearray())))

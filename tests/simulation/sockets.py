@@ -16,7 +16,7 @@ from typing import Any
 from network import Network
 from seqpacket import Datagrams, Message, UnixEnd, join
 from tcp import BOTH, CLOSE, LISTEN, RCV, SEND, SYN_SENT, TcpEnd, failure
-from world import File, Process, Violation
+from world import File, Process, Violation, World
 
 SO_COOKIE = 57
 KINDS = int(real.SOCK_NONBLOCK | real.SOCK_CLOEXEC)
@@ -396,8 +396,8 @@ class FcntlModule:
 class OsFiles:
     """os.dup, os.close and os.set_inheritable over the table of the process."""
 
-    def __init__(self, network: Network) -> None:
-        self._world = network.world
+    def __init__(self, world: World) -> None:
+        self._world = world
 
     def dup(self, fd: int) -> int:
         process = self._world.system_call("dup")

@@ -270,7 +270,7 @@ def test_datagrams_arrive_with_files_or_wait_for_room(side: Side) -> None:
 
 
 def test_descriptors_are_the_processes_own(side: Side) -> None:
-    files = OsFiles(side.network)
+    files = OsFiles(side.network.world)
     number = files.dup(side.listener.fileno())
     side.listener.close()
     assert raised(side.listener.accept) == "EBADF"
