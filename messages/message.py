@@ -19,12 +19,14 @@ class Kind(enum.IntEnum):
 
 
 class NetworkFunction(enum.IntEnum):
-    """The function of a network management message (1987: DE70 001/002/301; 1993: DE24 801/802/831)."""
+    """The function of a network management message (DE70 of 1987, DE24 of 1993 and 2003; rules.py has the codes)."""
 
     SIGN_ON = 1
     SIGN_OFF = 2
     ECHO = 3
     OTHER = 4
+    KEY_CHANGE = 5
+    CUTOVER = 6  # a new business date begins
 
 
 class Decision(enum.IntEnum):
@@ -47,6 +49,55 @@ class Reason(enum.StrEnum):
     OVERLOAD = "overload"
     MALFUNCTION = "malfunction"
     UNDELIVERABLE = "undeliverable"  # its approval reached nobody and was reversed
+    REVERSED = "reversed"  # its own terminal has reversed it
+    PARTIAL = "partial"  # approved in part, to a source that takes no part
+    STAND_IN = "stand_in"  # its issuer cannot be reached, and stand-in refuses it
+
+
+class Cause(enum.StrEnum):
+    """Why the switch undoes a request at its target, or decided it in the target's place."""
+
+    TIMEOUT = "timeout"
+    UNDELIVERABLE = "undeliverable"
+    PARTIAL = "partial"  # the source takes no partial approval
+    UNAVAILABLE = "unavailable"  # stand-in: no session of the target
+
+
+class Verdict(enum.IntEnum):
+    """What the answer to an advice means for the advice."""
+
+    DONE = 1
+    RETRY = 2  # a passing fault of the receiver: 91, 96
+    NOT_FOUND = 3  # the receiver does not know what it refers to: 25, 914
+    REFUSED = 4  # repeating it would not help: 30, 12 and the like
+
+
+class Trait(enum.IntFlag):
+    """What a request or advice is to the switch, by its profile and its content."""
+
+    MONEY = 1  # its approval moves or holds money
+    TIMEOUT_REVERSAL = 2  # without an answer it is undone at its target
+    STAND_IN = 4  # the switch may decide it when its issuer cannot be reached
+    PIN = 8  # it carries an online PIN
+    REVERSAL = 16  # it undoes what it refers to
+    PARTIAL = 32  # and leaves a part of it (replacement amounts)
+
+
+class Summary(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What the engine keeps in sight of a request or advice. No card data."""
+
+    profile: str = ""  # "purchase", "cash", ...: of profiles.py
+    traits: int = 0  # Trait flags
+    amount: int = 0  # minor units
+    currency: str = ""  # as on the wire
+    identity: bytes = b""  # by which later messages of the same source name it
+    refers: bytes = b""  # the identity of the message that it is about: a reversal's or a completion's original
+
+    def is_(self, trait: Trait) -> bool:
+        return bool(self.traits & trait)
+
+    def __repr__(self) -> str:
+        return f"Summary({self.profile})"
 
 
 class Attributes(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True):
@@ -86,6 +137,8 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     body: Any  # the codec's own parsed form
     outcome: Outcome | None = None  # of an ANSWER or ADVICE_ANSWER
     network_function: NetworkFunction | None = None
+    summary: Summary = Summary()  # of a REQUEST or ADVICE
+    date: str = ""  # business date (DE15) of a CUTOVER
 
     def __repr__(self) -> str:
         return f"Message({self.kind.name} {self.attributes.type})"
@@ -96,6 +149,7 @@ class Outbound(msgspec.Struct, frozen=True, gc=False):
 
     payload: bytes
     match_key: bytes
+    reference: bytes = b""  # what names this message later at its receiver: the content of DE90 or DE56
 
     def __repr__(self) -> str:
         return f"Outbound({len(self.payload)} bytes)"
@@ -133,8 +187,14 @@ class Codec(Protocol):
         """What must be remembered of a request to answer, repeat-answer or reverse it: no track, PIN block, CVV, EMV data."""
         ...
 
-    def forward(self, message: Message, stan: int, source: "Codec") -> Outbound:
-        """Encode a request or advice of link `source` for this link under this STAN. Untouched fields pass byte for byte."""
+    def forward(
+        self, message: Message, stan: int, source: "Codec", *, reference: bytes = b"", date: str = ""
+    ) -> Outbound:
+        """Encode a request or advice of link `source` for this link under this STAN. Untouched fields pass byte for byte.
+
+        `reference`: of the original that an advice is about, as that was sent to this link (DE90, DE56). `date`: the
+        link's business date (DE15) where it keeps one.
+        """
         ...
 
     def answer(self, original: bytes, outcome: Outcome) -> bytes:
@@ -145,11 +205,27 @@ class Codec(Protocol):
         """The outcome by which this link's response-code table refuses a request of this link."""
         ...
 
-    def reversal(self, original: bytes, outbound_stan: int, stan: int, utc: float) -> Outbound | None:
-        """The advice to this link (as the target) that undoes a request forwarded to it under `outbound_stan`.
+    def accept(self, original: bytes) -> Outcome:
+        """The outcome by which the switch acknowledges an advice of this link, which it then keeps until delivered."""
+        ...
 
-        `original` is the source codec's. None when this rail has no reversal for it.
+    def approve(self, original: bytes, stan: int) -> Outcome:
+        """Stand-in: the approval of a request of this link, with an authorisation code made of `stan`."""
+        ...
+
+    def stand_in_advice(self, original: bytes, outcome: Outcome, cause: Cause, stan: int, utc: float) -> Outbound:
+        """The advice (0120, 0220) to this link, as the target, of a request that was approved in its place."""
+        ...
+
+    def reversal(self, original: bytes, reference: bytes, stan: int, utc: float, cause: Cause) -> Outbound | None:
+        """The advice to this link, as the target, that undoes a request forwarded to it as `reference`.
+
+        `original` is the source codec's. None when its profile, or this rail, has no reversal for it.
         """
+        ...
+
+    def verdict(self, outcome: Outcome) -> Verdict:
+        """What this answer to an advice means for the advice."""
         ...
 
     def repeat(self, payload: bytes) -> bytes:
