@@ -177,6 +177,7 @@ class Codec(Protocol):
     """
 
     rail: str  # "iso8583" or "iso20022": answers and outcomes travel between links of one rail only
+    takes_partial: bool  # whether requests of this link take an approval of a part of their amount
     stan_digits: int  # width of DE11 in this dialect (6, or 12 in 2003); 0 where the rail has no STAN
 
     def decode(self, payload: bytes) -> Message:
@@ -222,6 +223,18 @@ class Codec(Protocol):
 
         `original` is the source codec's. None when its profile, or this rail, has no reversal for it.
         """
+        ...
+
+    def partial(self, outcome: Outcome) -> bool:
+        """Whether it approves a part of the amount only."""
+        ...
+
+    def account(self, original: bytes) -> bytes:
+        """What stand-in counts by: 16 bytes made of the card's PAN, one-way."""
+        ...
+
+    def difference(self, key: bytes, other: bytes) -> tuple[str, ...]:
+        """The fields in which two match keys differ, by name ("DE11")."""
         ...
 
     def verdict(self, outcome: Outcome) -> Verdict:

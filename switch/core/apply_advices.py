@@ -1,10 +1,16 @@
-"""Rules of advices: queued in the lane of their link, sent until acknowledged. And the STANs that we give."""
+"""Rules of advices: kept in the lane of their link, sent until acknowledged, parked. And the STANs that we give."""
+
+from zlib import crc32
 
 from msgspec.structs import replace
 
+from messages.message import Verdict
 from switch.core.fold import Fold, queued, rule
-from switch.core.proposals import AdviceAnswer, AdviceSend, Timeout, Undo
+from switch.core.proposals import AdviceAnswer, AdviceSend, OwnAdvice, Park, Settle
 from switch.core.records import Advice, Role
+from switch.core.rules import Link
+
+DOUBLED_MAX = 16  # times that a wait is doubled
 
 
 def record_stan(fold: Fold, link: str, stan: int) -> None:
@@ -14,38 +20,54 @@ def record_stan(fold: Fold, link: str, stan: int) -> None:
         fold.state.put_stan(f"{link}/{node}", stan)
 
 
-def fits(fold: Fold, link: str, p: Timeout | Undo) -> bool:
-    """Whether the advice of the proposal, if it has one, can be told apart from all that is pending."""
+def free(fold: Fold, link: str, match_key: bytes, stan: int) -> bool:
+    """Whether what goes out under this key and STAN can be told apart from all that is pending on the link."""
     state = fold.state
-    key = (link, p.match_key)
-    return not p.advice or not (
-        (p.match_key and (key in state.pending or key in state.advice_keys))
-        or (p.stan and (link, p.stan) in state.stans_busy)
-    )
+    key = (link, match_key)
+    taken = match_key and (key in state.pending or key in state.advice_keys)
+    return not taken and not (stan and (link, stan) in state.stans_busy)
 
 
-def queue_advice(fold: Fold, link: str, p: Timeout | Undo) -> None:
-    if not p.advice:
-        return
+def fits(fold: Fold, link: str, advice: OwnAdvice) -> bool:
+    return not advice.payload or free(fold, link, advice.match_key, advice.stan)
+
+
+def queue_advice(fold: Fold, link: str, advice: OwnAdvice, about: bytes, after: int = 0) -> int:
+    """Keep an advice for the link; its number, or 0 where there is none. `about`, `after`: see `Advice`."""
+    if not advice.payload:
+        return 0
     number = fold.state.meta.advice + 1
     fold.state.put_meta(None, replace(fold.state.meta, advice=number))
-    record_stan(fold, link, p.stan)
-    fold.state.put_advice(number, Advice(number, link, p.advice, p.match_key, p.stan))
+    record_stan(fold, link, advice.stan)
+    fold.state.put_advice(
+        number,
+        Advice(number, link, advice.payload, advice.match_key, advice.stan, about, after, fold.state.meta.clock_ms),
+    )
     fold.note("advice.queued", advice=number, link=link)
+    return number
+
+
+def _wait_ms(link: Link, advice: Advice) -> int:
+    """Doubled with each try, up to a bound, and spread by a fifth so that lanes do not beat in time."""
+    wait = min(link.advice_retry_ms << min(advice.tries, DOUBLED_MAX), link.advice_retry_max_ms)
+    wait = max(wait, link.advice_retry_ms)
+    return wait - crc32(b"%d/%d" % (advice.id, advice.tries)) % (wait // 5 + 1)
 
 
 @rule(AdviceSend)
 def advice_send(fold: Fold, p: AdviceSend) -> bool:
     """A copy goes out; never two copies outstanding on different sessions."""
-    advice, session = fold.state.advices.get(p.advice), fold.state.sessions.get(p.session)
+    state = fold.state
+    advice, session = state.advices.get(p.advice), state.sessions.get(p.session)
     if advice is None or session is None or not session.ready or session.link != advice.link or advice.tries != p.tries:
         return False
-    link = fold.links[advice.link]
-    patience = link.advice_retry_ms if p.tries < link.advice_tries_max else 10 * link.advice_retry_ms
-    if p.tries == link.advice_tries_max:
-        fold.note("advice.unanswered", advice=advice.id, link=link.name, tries=p.tries)
-    deadline = fold.state.meta.clock_ms + patience
-    fold.state.put_advice(advice.id, replace(advice, session=session.id, deadline_ms=deadline, tries=advice.tries + 1))
+    if advice.parked:
+        return False
+    link, clock = fold.links[advice.link], state.meta.clock_ms
+    if link.advice_rate_max:
+        state.put_pace(link.name, max(state.paces.get(link.name, 0), clock) + 1000 // link.advice_rate_max)
+    deadline = clock + _wait_ms(link, advice)
+    state.put_advice(advice.id, replace(advice, session=session.id, deadline_ms=deadline, tries=advice.tries + 1))
     fold.put(queued(session, p.frame, Role.ADVICE, advice.id))
     return True
 
@@ -53,12 +75,59 @@ def advice_send(fold: Fold, p: AdviceSend) -> bool:
 @rule(AdviceAnswer)
 def advice_answer(fold: Fold, p: AdviceAnswer) -> bool:
     session, advice = fold.taken(p), fold.state.advices.get(p.advice)
-    if session is None or advice is None or advice.link != session.link:
+    if session is None or advice is None or advice.link != session.link or advice.match_key != p.match_key:
         return False
     fold.put(session)
-    fold.state.put_advice(advice.id, None)
-    fold.note("advice.acknowledged", advice=advice.id, link=advice.link)
+    link = fold.links[advice.link]
+    unknown = p.verdict is Verdict.NOT_FOUND
+    if p.verdict is Verdict.RETRY or (unknown and advice.tries < link.advice_not_found_tries):
+        due = fold.state.meta.clock_ms + _wait_ms(link, advice)
+        fold.state.put_advice(advice.id, replace(advice, session="", deadline_ms=0, due_ms=due))
+        fold.note("advice.refused", advice=advice.id, link=advice.link, code=p.code, tries=advice.tries)
+    elif p.verdict is Verdict.REFUSED or (unknown and link.advice_not_found == "park"):
+        _park(fold, advice, p.code)
+    else:
+        fold.state.put_advice(advice.id, None)
+        fold.note("advice.acknowledged", advice=advice.id, link=advice.link)
     return True
+
+
+@rule(Park)
+def park(fold: Fold, p: Park) -> bool:
+    advice = fold.state.advices.get(p.advice)
+    if advice is None or advice.parked or advice.deadline_ms > fold.state.meta.clock_ms + _ahead(fold):
+        return False
+    _park(fold, advice, p.reason)
+    return True
+
+
+def _ahead(fold: Fold) -> int:
+    """Its proposer's clock may be so far ahead."""
+    return 2 * fold.rules.limits.heartbeat_ms
+
+
+def _park(fold: Fold, advice: Advice, reason: str) -> None:
+    fold.state.put_advice(advice.id, replace(advice, parked=reason, session="", deadline_ms=0))
+    fold.note("advice.parked", advice=advice.id, link=advice.link, reason=reason, tries=advice.tries)
+
+
+@rule(Settle)
+def settle(fold: Fold, p: Settle) -> bool:
+    advice = fold.state.advices.get(p.advice)
+    if advice is None or not advice.parked:
+        return False
+    again = replace(advice, parked="", tries=0, due_ms=0, queued_ms=fold.state.meta.clock_ms) if p.retry else None
+    fold.state.put_advice(advice.id, again)
+    fold.note("advice.retried" if p.retry else "advice.settled", advice=advice.id, link=advice.link, by=fold.by)
+    return True
+
+
+def drop_advice(fold: Fold, number: int) -> None:
+    """It is not needed any more, and no copy of it ever went out."""
+    advice = fold.state.advices.get(number)
+    if advice is not None and not advice.tries:
+        fold.state.put_advice(number, None)
+        fold.note("advice.dropped", advice=number, link=advice.link)
 
 
 def advice_delivered(fold: Fold, number: int) -> None:

@@ -3,7 +3,7 @@
 import msgspec
 from msgspec.structs import replace
 
-from switch.core.apply_payments import close_segment
+from switch.core.apply_outcomes import close_segment
 from switch.core.apply_sessions import ended
 from switch.core.fold import Fold, rule
 from switch.core.proposals import Activate, Configure, Heir, Join, Leave, Leaving, Live, Move, Snapshot, Tick

@@ -1,46 +1,48 @@
-"""Rules of payments: requests, repeats, answers, timeouts, undeliverable approvals, and outcomes kept for repeats."""
+"""Rules of requests: accepted once, answered once; repeats, timeouts, what could not be sent, what reached nobody."""
 
 from msgspec.structs import replace
 
-from messages.message import Decision, Kind, Outcome
-from switch.core.apply_advices import fits, queue_advice, record_stan
+from messages.message import Decision
+from switch.core.apply_advices import fits, free, queue_advice, record_stan
+from switch.core.apply_outcomes import answers_all, decide, keep, moved
+from switch.core.apply_stand_in import stand_in
 from switch.core.fold import Fold, queued, rule
+from switch.core.originals import Standing, find
 from switch.core.proposals import (
     Answer,
     Attach,
-    Expire,
-    Forget,
-    Frames,
+    Decide,
+    Redeliver,
     Refuse,
     Reply,
     Request,
+    Resend,
     Timeout,
     Undo,
 )
-from switch.core.records import Finished, Role, Stage, Transaction, Waiter
+from switch.core.records import Breaker, Fate, Finished, Out, Role, Session, Stage, Transaction, Waiter
 from switch.core.state import outcome_key
-from switch.core.transitions import Event, move
+from switch.core.transitions import Event
 
-ROW_BYTES = 64  # of an outcome in a snapshot, beside its key and content, at the most
+
+def host(session: Session) -> str:
+    """The address of its remote, without the port."""
+    return session.remote.rpartition(":")[0]
 
 
 @rule(Request)
 def request(fold: Fold, p: Request) -> bool:
-    """Accepted once: its key is new, its match key and STAN are free, its target can carry it and has room."""
+    """Accepted once: its key is new, no reversal came before it, and its target, if it names a session, can carry it."""
     state = fold.state
-    source, target = fold.taken(p), state.sessions.get(p.target_session)
+    source = fold.taken(p)
     key = outcome_key(source.link, p.duplicate_key) if source else b""
     if (
         source is None
-        or target is None
-        or not target.ready
-        or target.link != p.target
         or key in state.in_flight
         or key in state.outcomes
-        or (p.target, p.match_key) in state.pending
-        or (p.target, p.match_key) in state.advice_keys
-        or (p.stan and (p.target, p.stan) in state.stans_busy)
-        or not state.has_room(fold.links[p.target])
+        or find(state, source.link, p.summary.identity)[0] is Standing.BLOCKED
+        or (p.target_session and not _carries(fold, p))
+        or p.target not in fold.links
         or len(state.transactions) >= fold.rules.limits.transactions_max
     ):
         return False
@@ -49,19 +51,65 @@ def request(fold: Fold, p: Request) -> bool:
     state.put_meta(None, replace(meta, transaction=number))
     record_stan(fold, p.target, p.stan)
     fold.applied.transactions.append(number)
+    sent = bool(p.target_session)
     state.put_transaction(
         number,
         Transaction(
-            id=number, owner=source.owner, link=source.link, kind=p.kind, duplicate_key=p.duplicate_key,
-            digest=p.digest, original=p.original, waiters=(Waiter(p.session, p.header, p.original),), target=p.target,
-            target_session=p.target_session, stan=p.stan, match_key=p.match_key,
-            deadline_ms=meta.clock_ms + p.timeout_ms,
+            id=number, owner=source.owner, link=source.link, remote=host(source), header=p.header,
+            duplicate_key=p.duplicate_key, digest=p.digest, original=p.original, summary=p.summary,
+            waiters=(Waiter(p.session, p.header, p.original),), target=p.target, target_session=p.target_session,
+            stan=p.stan, match_key=p.match_key, reference=p.reference, date=p.date,
+            deadline_ms=meta.clock_ms + p.timeout_ms, stage=Stage.SENT if sent else Stage.UNSENT,
+            unsent=b"" if sent else p.frame,
         ),
     )  # fmt: skip
     fold.put(replace(source, waiting=source.waiting + 1))
-    # read again: source and target may be one session
-    fold.put(queued(state.sessions[p.target_session], p.frame, Role.FORWARD, number))
+    if sent:  # read again: source and target may be one session
+        fold.put(queued(state.sessions[p.target_session], p.frame, Role.FORWARD, number))
     return True
+
+
+def _carries(fold: Fold, p: Request | Resend) -> bool:
+    """Whether the session of the target can carry it: ready, with room, and nothing else pending under its key or STAN."""
+    state = fold.state
+    target, link = state.sessions.get(p.target_session), fold.links.get(p.target)
+    breaker = state.breakers.get(p.target)
+    return (
+        target is not None
+        and link is not None
+        and target.ready
+        and target.link == p.target
+        and not (breaker is not None and breaker.open)
+        and free(fold, p.target, p.match_key, p.stan)
+        and state.has_room(link)
+    )
+
+
+@rule(Resend)
+def resend(fold: Fold, p: Resend) -> bool:
+    state = fold.state
+    transaction = state.transactions.get(p.transaction)
+    if transaction is None or transaction.stage is not Stage.UNSENT or not _carries(fold, p):
+        return False
+    record_stan(fold, p.target, p.stan)
+    again = replace(
+        transaction, target=p.target, target_session=p.target_session, stan=p.stan, match_key=p.match_key,
+        reference=p.reference, date=p.date, unsent=b"",
+    )  # fmt: skip
+    moved(fold, again, Event.SENT)
+    fold.applied.transactions.append(transaction.id)
+    fold.put(queued(state.sessions[p.target_session], p.frame, Role.FORWARD, transaction.id))
+    fold.note("transaction.resent", transaction=transaction.id, link=transaction.link, target=p.target)
+    return True
+
+
+def forward_ended(fold: Fold, out: Out, session: Session, written: int) -> None:
+    """The session of a forward ended. It is unsent if none of its bytes was given to the kernel; else a byte may have left."""
+    transaction = fold.state.transactions.get(out.ref)
+    if transaction is None or transaction.stage is not Stage.SENT or transaction.target_session != session.id:
+        return
+    if 0 <= written <= out.offset:
+        moved(fold, replace(transaction, unsent=out.data), Event.RETURNED)
 
 
 @rule(Attach)
@@ -110,7 +158,8 @@ def refuse(fold: Fold, p: Refuse) -> bool:
         key = outcome_key(session.link, p.duplicate_key)
         if key in fold.state.in_flight or key in fold.state.outcomes:
             return False
-        _keep(fold, key, p.digest, p.outcome)
+        number = fold.state.meta.transaction
+        keep(fold, key, Finished(p.digest, p.outcome, 0, number, Fate.NOTHING, p.summary.identity))
     fold.put(queued(session, p.frame, Role.ANSWER))
     fold.note("request.refused", session=p.session, link=session.link, offset=p.start, code=p.outcome.code)
     return True
@@ -126,23 +175,40 @@ def answer(fold: Fold, p: Answer) -> bool:
         or transaction.stage is not Stage.SENT
         or transaction.target != session.link
         or transaction.match_key != p.match_key
-        or not _answers_all(fold, transaction, p.frames)
+        or p.reversed != bool(transaction.reversal)
+        or not answers_all(fold, transaction, p.frames)
+        or not fits(fold, transaction.target, p.undo)
     ):
         return False
     fold.put(session)
-    _decide(fold, transaction, p.outcome, p.frames)
+    if transaction.target in fold.state.breakers:
+        fold.state.put_breaker(transaction.target, None)
+    undone = bool(queue_advice(fold, transaction.target, p.undo, _about(transaction)) or transaction.reversal)
+    fate = Fate.DECIDED if not p.untold else Fate.UNDONE if undone else Fate.UNKNOWN
+    decide(fold, transaction, p.outcome, p.frames, fate)
     return True
+
+
+def _about(transaction: Transaction) -> bytes:
+    return outcome_key(transaction.link, transaction.duplicate_key)
 
 
 @rule(Timeout)
 def timeout(fold: Fold, p: Timeout) -> bool:
-    """No answer in time. A local answer is the outcome; an interim one (of transfers) tells the waiters once."""
+    """No answer in time. A local answer is the outcome; an interim one (of transfers) tells the waiters once.
+
+    Where its terminal has reversed it meanwhile, that reversal undoes it.
+    """
     transaction = _overdue(fold, p.transaction)
-    if transaction is None or not _answers_all(fold, transaction, p.frames) or not fits(fold, transaction.target, p):
+    if transaction is None or not answers_all(fold, transaction, p.frames) or not fits(fold, transaction.target, p.advice):
+        return False
+    if transaction.reversal and p.advice.payload:
         return False
     fold.note("transaction.timeout", transaction=p.transaction, link=transaction.link, target=transaction.target,
               session=transaction.target_session)  # fmt: skip
-    queue_advice(fold, transaction.target, p)
+    fold.applied.late.append((transaction.target, transaction.match_key))
+    _count_timeout(fold, transaction.target)
+    undone = bool(queue_advice(fold, transaction.target, p.advice, _about(transaction)) or transaction.reversal)
     if p.outcome.decision is Decision.INTERIM and transaction.outcome is None:
         link = fold.links[transaction.target]
         for id_, frame in p.frames:
@@ -153,23 +219,19 @@ def timeout(fold: Fold, p: Timeout) -> bool:
         fold.state.put_transaction(transaction.id, replace(transaction, outcome=p.outcome, deadline_ms=deadline))
         fold.applied.transactions.append(transaction.id)
         return True
-    _decide(fold, transaction, p.outcome, p.frames)
+    decide(fold, transaction, p.outcome, p.frames, Fate.UNDONE if undone else Fate.UNKNOWN)
     return True
 
 
-@rule(Expire)
-def expire(fold: Fold, p: Expire) -> bool:
-    """An advice from a terminal got no answer: nothing is decided, and its sender's repeat is forwarded anew."""
-    transaction = _overdue(fold, p.transaction)
-    if transaction is None or transaction.kind is Kind.REQUEST:
-        return False
-    for waiter in transaction.waiters:
-        session = fold.state.sessions.get(waiter.session)
-        if session is not None:
-            fold.put(replace(session, waiting=session.waiting - 1))
-    fold.state.put_transaction(transaction.id, None)
-    fold.note("transaction.expired", transaction=transaction.id, link=transaction.link, target=transaction.target)
-    return True
+def _count_timeout(fold: Fold, target: str) -> None:
+    """So many in a row, and the link gets no more requests until an echo of ours is answered."""
+    limit = fold.links[target].breaker_timeouts
+    if limit:
+        seen = fold.state.breakers.get(target, Breaker(0))
+        opened = seen.timeouts + 1 >= limit
+        fold.state.put_breaker(target, Breaker(seen.timeouts + 1, opened))
+        if opened and not seen.open:
+            fold.note("link.breaker_open", link=target, timeouts=seen.timeouts + 1)
 
 
 def _overdue(fold: Fold, number: int) -> Transaction | None:
@@ -187,108 +249,46 @@ def undo(fold: Fold, p: Undo) -> bool:
     transaction = fold.state.transactions.get(p.transaction)
     if transaction is None or transaction.stage is not Stage.UNDELIVERABLE:
         return False
-    if not _answers_all(fold, transaction, p.frames) or not fits(fold, transaction.target, p):
+    if not answers_all(fold, transaction, p.frames) or not fits(fold, transaction.target, p.advice):
         return False
-    queue_advice(fold, transaction.target, p)
+    undone = queue_advice(fold, transaction.target, p.advice, _about(transaction))
     fold.note("transaction.undone", transaction=p.transaction, link=transaction.link, target=transaction.target,
-              reversed=bool(p.advice))  # fmt: skip
-    _decide(fold, transaction, p.outcome, p.frames)
+              reversed=bool(undone))  # fmt: skip
+    decide(fold, transaction, p.outcome, p.frames, Fate.UNDONE if undone else Fate.UNKNOWN)
     return True
 
 
-def _answers_all(fold: Fold, transaction: Transaction, frames: Frames) -> bool:
-    """Whether each waiter that is there has a frame: repeats may have come since the frames were made."""
-    named = [id_ for id_, _ in frames]
-    return all(
-        waiter.session in named or waiter.session not in fold.state.sessions for waiter in transaction.waiters
-    )
-
-
-def _decide(fold: Fold, transaction: Transaction, outcome: Outcome, frames: Frames) -> None:
-    """Record the outcome and queue an answer to each waiter whose session is there."""
-    copies = 0
-    answers = dict(frames)
-    for waiter in transaction.waiters:
-        session = fold.state.sessions.get(waiter.session)
-        if session is None:
-            continue
-        frame = answers[waiter.session]
-        copies += bool(frame)
-        fold.put(queued(replace(session, waiting=session.waiting - 1), frame, Role.ANSWER, transaction.id))
-    if copies:
-        event = Event.QUEUED
-    elif _must_undo(fold, transaction, outcome):
-        event = Event.LOST
-    else:
-        event = Event.NOBODY
-    _moved(fold, replace(transaction, outcome=outcome, copies=copies, delivered=False, waiters=()), event)
-
-
-def copy_settled(fold: Fold, number: int, *, delivered: bool) -> None:
-    """A copy of an answer was acknowledged (`delivered`), or its session ended before a byte of it was."""
-    transaction = fold.state.transactions.get(number)
-    if transaction is None or transaction.stage is not Stage.ANSWERED:
-        return
-    assert transaction.outcome is not None and transaction.copies > 0
-    transaction = replace(transaction, copies=transaction.copies - 1, delivered=transaction.delivered or delivered)
-    if transaction.copies:
-        fold.state.put_transaction(number, transaction)
-    elif not transaction.delivered and _must_undo(fold, transaction, transaction.outcome):
-        _moved(fold, transaction, Event.LOST)
-    else:
-        _moved(fold, transaction, Event.SETTLED)
-
-
-def _must_undo(fold: Fold, transaction: Transaction, outcome: Outcome | None) -> bool:
-    link = fold.links.get(transaction.link)
-    approved = outcome is not None and outcome.decision is Decision.APPROVED
-    return approved and link is not None and link.reverses and transaction.kind is Kind.REQUEST
-
-
-def _moved(fold: Fold, transaction: Transaction, event: Event) -> None:
-    """Take the transaction along the table; a finished one leaves only its outcome."""
-    stage = move(transaction.stage, event)
-    if stage is not Stage.FINISHED:
-        fold.state.put_transaction(transaction.id, replace(transaction, stage=stage))
-        return
-    assert transaction.outcome is not None
-    fold.state.put_transaction(transaction.id, None)
-    key = outcome_key(transaction.link, transaction.duplicate_key)
-    _keep(fold, key, transaction.digest, transaction.outcome)
-
-
-def _keep(fold: Fold, key: bytes, digest: bytes, outcome: Outcome) -> None:
-    """Keep an outcome for repeats, in the open segment; a full segment is closed: it is to be one value in etcd."""
-    state, limits = fold.state, fold.rules.limits
-    size = len(key) + len(outcome.content) + ROW_BYTES
-    if state.meta.segment_size and state.meta.segment_bytes + size > limits.segment_bytes:
-        close_segment(fold)
-    meta = state.meta
-    state.put_outcome(key, Finished(digest, outcome, meta.segment))
-    started = meta.segment_ms if meta.segment_size else meta.clock_ms
-    meta = replace(
-        meta, segment_size=meta.segment_size + 1, segment_bytes=meta.segment_bytes + size, segment_ms=started
-    )
-    state.put_meta(None, meta)
-    if meta.segment_size >= limits.segment_outcomes:
-        close_segment(fold)
-
-
-def close_segment(fold: Fold) -> None:
-    """The open segment becomes immutable."""
-    meta = fold.state.meta
-    fold.state.put_closed(meta.segment, meta.clock_ms)
-    meta = replace(meta, segment=meta.segment + 1, segment_size=0, segment_bytes=0, segment_ms=meta.clock_ms)
-    fold.state.put_meta(None, meta)
-
-
-@rule(Forget)
-def forget(fold: Fold, p: Forget) -> bool:
-    state = fold.state
-    if p.segment != state.meta.oldest or p.segment not in state.closed:
+@rule(Redeliver)
+def redeliver(fold: Fold, p: Redeliver) -> bool:
+    transaction, session = fold.state.transactions.get(p.transaction), fold.state.sessions.get(p.session)
+    if (
+        transaction is None
+        or session is None
+        or transaction.stage is not Stage.UNDELIVERABLE
+        or transaction.redelivered
+        or (session.link, host(session)) != (transaction.link, transaction.remote)
+    ):
         return False
-    for key in list(state.segments.get(p.segment, ())):
-        state.put_outcome(key, None)
-    state.put_closed(p.segment, None)
-    state.put_meta(None, replace(state.meta, oldest=p.segment + 1))
+    moved(fold, replace(transaction, copies=1, redelivered=True), Event.REDELIVERED)
+    fold.put(queued(session, p.frame, Role.ANSWER, transaction.id))
+    fold.note("transaction.redelivered", transaction=p.transaction, link=transaction.link, session=session.id)
+    return True
+
+
+@rule(Decide)
+def decide_unsent(fold: Fold, p: Decide) -> bool:
+    """No target can have it: refused, or approved by stand-in, whose advice then names it at its target."""
+    transaction = fold.state.transactions.get(p.transaction)
+    if transaction is None or transaction.stage is not Stage.UNSENT or not answers_all(fold, transaction, p.frames):
+        return False
+    approved = p.outcome.decision is Decision.APPROVED
+    if approved and (transaction.reversal or not fits(fold, transaction.target, p.advice)):
+        return False
+    if approved and not stand_in(fold, transaction, p):
+        return False
+    queue_advice(fold, transaction.target, p.advice, _about(transaction))
+    fold.note("transaction.decided", transaction=p.transaction, link=transaction.link, target=transaction.target,
+              code=p.outcome.code, stand_in=p.stand_in or None)  # fmt: skip
+    named = replace(transaction, reference=p.advice.reference, stan=p.advice.stan)
+    decide(fold, named, p.outcome, p.frames, Fate.DECIDED if approved else Fate.NOTHING)
     return True

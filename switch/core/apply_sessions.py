@@ -4,7 +4,8 @@ from msgspec.structs import replace
 
 from messages.message import NetworkFunction
 from switch.core.apply_advices import advice_delivered, advice_unsent, record_stan
-from switch.core.apply_payments import copy_settled
+from switch.core.apply_outcomes import copy_settled
+from switch.core.apply_payments import forward_ended
 from switch.core.fold import Fold, queued, rule
 from switch.core.proposals import (
     Absorb,
@@ -87,12 +88,12 @@ def end(fold: Fold, p: End) -> bool:
     session = fold.state.sessions.get(p.session)
     if session is None or fold.state.acting(session.owner) != fold.by:
         return False
-    ended(fold, session, p.acked, p.reason)
+    ended(fold, session, p.acked, p.reason, p.written)
     return True
 
 
-def ended(fold: Fold, session: Session, offset: int, reason: str) -> None:
-    """The session is over with this final counter (-1: no socket was left to ask); that resolves its whole outbox.
+def ended(fold: Fold, session: Session, offset: int, reason: str, written: int = -1) -> None:
+    """The session is over with these final counters (-1: no socket was left to ask); that resolves its whole outbox.
 
     An answer of which a byte was acknowledged, or may have been, was possibly delivered: the terminal decides, by its
     repeat or its reversal.
@@ -106,6 +107,8 @@ def ended(fold: Fold, session: Session, offset: int, reason: str) -> None:
             copy_settled(fold, out.ref, delivered=offset < 0 or out.offset < session.acked)
         elif out.role is Role.ADVICE:
             advice_unsent(fold, out.ref, session.id)
+        elif out.role is Role.FORWARD:
+            forward_ended(fold, out, session, written)
     fold.note("session.ended", session=session.id, link=session.link, remote=session.remote, reason=reason,
               input=session.applied, output=session.output, acked=session.acked)  # fmt: skip
 
@@ -142,6 +145,9 @@ def network_request(fold: Fold, p: NetworkRequest) -> bool:
     if session is None:
         return False
     wait = session.network
+    if p.function is NetworkFunction.CUTOVER and p.date:
+        fold.state.put_date(session.link, p.date)
+        fold.note("link.cutover", session=session.id, link=session.link, date=p.date)
     if p.function is NetworkFunction.SIGN_OFF:
         session = replace(session, ready=False, network=None if session.accepted else _pause(fold, session, p.function))
         fold.note("link.signed_off", session=session.id, link=session.link)
@@ -180,6 +186,9 @@ def network_answer(fold: Fold, p: NetworkAnswer) -> bool:
     if session is None or session.network is None or session.network.match_key != p.match_key:
         return False
     function = session.network.function
+    if session.link in fold.state.breakers:
+        fold.state.put_breaker(session.link, None)
+        fold.note("link.breaker_closed", session=session.id, link=session.link)
     if function is not NetworkFunction.SIGN_ON:
         session = replace(session, network=None)
     elif p.approved:

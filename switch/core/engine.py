@@ -14,18 +14,20 @@ from collections.abc import Iterator
 from messages.framing import Frame
 
 # these enter their rules into the table of fold.py
-from switch.core import apply_advices, apply_pair, apply_payments, apply_sessions  # noqa: F401
+from switch.core import apply_pair, apply_payments, apply_sessions, apply_store
 from switch.core.fold import Applied, Fold, Note
 from switch.core.offer import Offers
 from switch.core.proposals import VERSION, Absorb, Input, Tick, decode_entry
 from switch.core.records import Session, Stage
 from switch.core.rules import Rules
 from switch.core.state import State
+from switch.core.targets import Targets
 from switch.core.tend import Due, Subject, Tending
 from switch.core.wires import Wire, wires
 
 HASHES_KEPT = 64
-RULE_FILES = (apply_pair, apply_payments, apply_sessions)  # they enter their rules into the table
+LATE_KEPT = 10_000  # requests that timed out, so that a late answer is known as one
+RULE_FILES = (apply_pair, apply_payments, apply_sessions, apply_store)  # they enter their rules into the table
 
 
 class Engine:
@@ -47,6 +49,7 @@ class Engine:
         self._deadlines: list[tuple[int, int]] = []  # (log time, transaction), of those not proposed to time out yet
         self._clock_at = 0.0  # our clock when log time last passed
         self._hashes: dict[int, str] = {}
+        self._late: dict[tuple[str, bytes], None] = {}
 
     # --- state
 
@@ -68,8 +71,9 @@ class Engine:
         self._fold.configure()
         rules = self._fold.rules
         self.wires = wires(rules, self.wires)
-        self._offers = Offers(self.state, self.wires, rules, self.node, self.incarnation)
-        self._tending = Tending(self.state, self.wires, rules, self.node, self.incarnation)
+        targets = Targets(self.state, self.wires, rules, self.node, self.incarnation)
+        self._offers = Offers(self.state, self.wires, rules, self.node, targets, self._late)
+        self._tending = Tending(self.state, self.wires, rules, self.node, self.incarnation, targets)
         self._wind()
 
     def _wind(self) -> None:
@@ -91,6 +95,10 @@ class Engine:
             self._rewire()
         elif applied.pair:
             self._wind()
+        for found in applied.late:
+            self._late[found] = None
+            if len(self._late) > LATE_KEPT:
+                del self._late[next(iter(self._late))]
         if applied.ticks:
             self._compare(by, index, applied)
         return applied
@@ -118,13 +126,13 @@ class Engine:
 
     # --- proposals
 
-    def offer(self, session: Session, start: int, end: int, frame: Frame, age_ms: int) -> Input:
+    def offer(self, session: Session, start: int, end: int, frame: Frame, age_ms: int, utc: float) -> Input:
         """The proposal for a frame that takes input [start, end) and waited `age_ms`.
 
         Raises MessageError for bytes that are no message of the session's link.
         """
         assert self._offers is not None
-        return self._offers.frame(session, start, end, frame, age_ms)
+        return self._offers.frame(session, start, end, frame, age_ms, utc)
 
     def ignore(self, session: Session, start: int, end: int) -> Input:
         """The proposal for input that the link is told to ignore."""

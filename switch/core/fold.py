@@ -36,6 +36,7 @@ class Applied(msgspec.Struct):
     transactions: list[int]  # those with a new deadline
     pair: bool  # an incarnation joined, lives, left or died, or the rules changed
     ticks: list[tuple[int, str]]  # (index, hash) that heartbeats reported
+    late: list[tuple[str, bytes]]  # (target, match key) of requests that got no answer in time
 
 
 Rule = Callable[["Fold", Any], bool]
@@ -61,12 +62,12 @@ class Fold:
         self.links: dict[str, Link] = {}
         self.by = ""  # the incarnation that appended the entry
         self.index = 0
-        self.applied = Applied([], {}, [], [], False, [])
+        self.applied = Applied([], {}, [], [], False, [], [])
 
     def apply(self, by: str, index: int, size_bytes: int, proposals: list[AnyProposal]) -> Applied:
         """Fold one entry in. Raises ApplyError, with nothing of that proposal and those after it applied."""
         self.by, self.index = by, index
-        self.applied = applied = Applied([], {}, [], [], False, [])
+        self.applied = applied = Applied([], {}, [], [], False, [], [])
         state = self.state
         for position, proposal in enumerate(proposals):
             try:

@@ -1,10 +1,15 @@
 """From a frame to a proposal: parse, find the duplicate, route, encode. Reads the state and changes nothing in it."""
 
+from collections.abc import Container
+from itertools import islice
+
 import msgspec
 
 from messages.framing import Frame
-from messages.message import Decision, Kind, Message, MessageError, NetworkFunction, Reason
+from messages.message import Cause, Decision, Kind, Message, MessageError, NetworkFunction, Outbound, Reason, Trait
+from switch.core.originals import Standing, find
 from switch.core.proposals import (
+    NOTHING,
     Absorb,
     AdviceAnswer,
     Answer,
@@ -15,12 +20,15 @@ from switch.core.proposals import (
     Refuse,
     Reply,
     Request,
+    Store,
 )
 from switch.core.records import Session, Stage, Transaction, Waiter
-from switch.core.routing import Routing
 from switch.core.rules import Link, Rules
 from switch.core.state import State, outcome_key
+from switch.core.targets import Targets
 from switch.core.wires import Wire
+
+NEAREST_MAX = 200  # pending requests that an unmatched answer is compared with
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -37,18 +45,26 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Offers:
-    """Makes proposals from input, for one incarnation."""
+    """Makes proposals from input, for one incarnation. `late`: what timed out, by target and match key."""
 
-    def __init__(self, state: State, wires: dict[str, Wire], rules: Rules, node: str, incarnation: str) -> None:
+    def __init__(
+        self,
+        state: State,
+        wires: dict[str, Wire],
+        rules: Rules,
+        node: str,
+        targets: Targets,
+        late: Container[tuple[str, bytes]],
+    ) -> None:
         self._state = state
         self._wires = wires
-        self._routing = Routing(rules)
+        self._targets = targets
         self._limits = rules.limits
         self._node = node
-        self._incarnation = incarnation
-        self._turn = 0
+        self._late = late
+        self._stand_ins = {target: rule for rule in rules.stand_ins for target in rule.targets}
 
-    def frame(self, session: Session, start: int, end: int, frame: Frame, age_ms: int) -> Input:
+    def frame(self, session: Session, start: int, end: int, frame: Frame, age_ms: int, utc: float) -> Input:
         """The proposal for one frame, which takes input [start, end) of the session and waited `age_ms`.
 
         Raises MessageError for bytes that are no message of this link.
@@ -63,10 +79,11 @@ class Offers:
             case Kind.REQUEST | Kind.ADVICE:
                 return self._request(place, frame.header, message, age_ms)
             case Kind.ANSWER | Kind.ADVICE_ANSWER:
-                return self._answer(place, message)
+                return self._answer(place, message, utc)
             case Kind.NETWORK_REQUEST:
                 payload = wire.answer(frame.header, wire.codec.network_answer(message))
-                return NetworkRequest(*place.span, message.network_function or NetworkFunction.OTHER, payload)
+                function = message.network_function or NetworkFunction.OTHER
+                return NetworkRequest(*place.span, function, payload, message.date)
             case Kind.NETWORK_ANSWER:
                 return self._network_answer(place, message)
             case _:
@@ -87,6 +104,10 @@ class Offers:
         number = state.in_flight.get(key)
         if number is not None:
             return self._attach(place, header, message, original, state.transactions[number])
+        if message.kind is Kind.ADVICE:
+            return self._store(place, header, message, original)
+        if find(state, place.link.name, message.summary.identity)[0] is Standing.BLOCKED:
+            return self._refuse(place, header, message, original, Reason.REVERSED)
         return self._forward(place, header, message, original, age_ms)
 
     def _attach(self, place: Place, header: bytes, message: Message, original: bytes, to: Transaction) -> Input:
@@ -104,52 +125,65 @@ class Offers:
         return Attach(*place.span, to.id, waiter, None, b"")
 
     def _forward(self, place: Place, header: bytes, message: Message, original: bytes, age_ms: int) -> Input:
-        state, source = self._state, self._wires[place.link.name]
-        reason = Reason.NO_ROUTE
-        for target in self._routing.targets(place.link.name, message.attributes):
-            wire = self._wires[target]
-            link = wire.link
-            if age_ms >= link.timeout_ms:
-                reason = Reason.TOO_OLD
-                break
-            if not state.has_room(link) or len(state.transactions) >= self._limits.transactions_max:
-                reason = Reason.OVERLOAD
-                continue
-            session = self._pick(target)
-            if session is None:
-                reason = Reason.LINK_DOWN
-                continue
-            stan = wire.stan(state, self._node)
+        codec = self._wires[place.link.name].codec
+        names = self._targets.names(place.link.name, message)
+        if len(self._state.transactions) >= self._limits.transactions_max:
+            return self._refuse(place, header, message, original, Reason.OVERLOAD)
+        choice = self._targets.choose(names, message, codec, age_ms)
+        if choice is Reason.LINK_DOWN and self._may_stand_in(names, message):
             try:
-                outbound = wire.codec.forward(message, stan, source.codec)
-                forward = wire.frame(outbound.payload)
+                choice = self._targets.encode(names[0], "", message, codec, 0)
             except MessageError:
-                reason = Reason.FORMAT
-                continue
-            found = (target, outbound.match_key)
-            if found in state.pending or found in state.advice_keys:
-                reason = Reason.DUPLICATE
-                continue
-            return Request(
-                *place.span, message.kind, message.duplicate_key, message.digest, header, original, target, session,
-                stan, outbound.match_key, forward, link.timeout_ms - age_ms,
-            )  # fmt: skip
-        return self._refuse(place, header, message, original, reason)
+                choice = Reason.FORMAT
+        if isinstance(choice, Reason):
+            return self._refuse(place, header, message, original, choice)
+        outbound, timeout_ms = choice.outbound, self._wires[choice.target].link.timeout_ms
+        return Request(
+            *place.span, message.duplicate_key, message.digest, header, original, message.summary, choice.target,
+            choice.session, choice.stan, outbound.match_key, outbound.reference, choice.date, choice.frame,
+            timeout_ms - age_ms,
+        )  # fmt: skip
 
-    def _pick(self, target: str) -> str | None:
-        """A session of the link that can carry a request: our own ones in turn, else the peer's."""
-        mine: list[str] = []
-        others: list[str] = []
-        state = self._state
-        for id_ in state.links.get(target, ()):
-            session = state.sessions[id_]
-            if session.ready and session.output - session.acked < self._wires[target].link.outbox_max_bytes // 2:
-                (mine if state.acting(session.owner) == self._incarnation else others).append(id_)
-        choice = mine or others
-        if not choice:
-            return None
-        self._turn += 1
-        return choice[self._turn % len(choice)]
+    def _may_stand_in(self, names: list[str], message: Message) -> bool:
+        """Whether some rule may approve it here: its limits are looked at when that is decided."""
+        wanted = message.summary.is_(Trait.STAND_IN) and not message.summary.is_(Trait.PIN)
+        return wanted and names[0] in self._stand_ins
+
+    # --- advices
+
+    def _store(self, place: Place, header: bytes, message: Message, original: bytes) -> Input:
+        """An advice is kept for the target of its original, else for where its route leads, and acknowledged at once.
+
+        One that cannot be kept now is never refused: silence makes its sender repeat.
+        """
+        state, wire, summary = self._state, self._wires[place.link.name], message.summary
+        standing, found, _ = find(state, place.link.name, summary.refers)
+        reversal = summary.is_(Trait.REVERSAL)
+        needless = reversal and standing in (Standing.DECLINED, Standing.UNDONE, Standing.BLOCKED)
+        unknown = reversal and standing is Standing.UNKNOWN and place.link.unknown_original == "acknowledge"
+        names = [found.target] if found is not None and found.target in self._wires else []
+        names = names or self._targets.names(place.link.name, message)
+        target, stan, outbound = "", 0, Outbound(b"", b"")
+        if not needless and not unknown:
+            if not names:
+                return Absorb(*place.span, f"advice: {Reason.NO_ROUTE}")
+            target = names[0]
+            to = self._wires[target]
+            if not state.lane_room(to.link):
+                return Absorb(*place.span, f"advice: {Reason.OVERLOAD}")
+            stan = to.stan(state, self._node)
+            reference, date = (found.reference, found.date) if found is not None else (b"", "")
+            try:
+                outbound = to.codec.forward(message, stan, wire.codec, reference=reference, date=date)
+            except MessageError:
+                return Absorb(*place.span, f"advice: {Reason.FORMAT}")
+        outcome = wire.codec.accept(original)
+        frame = wire.answer(header, wire.codec.answer(original, outcome))
+        refusal = wire.codec.refuse(original, Reason.REVERSED) if reversal else None
+        return Store(
+            *place.span, message.duplicate_key, message.digest, original, summary, outcome, frame, standing, refusal,
+            target, outbound.payload, outbound.match_key, stan, outbound.reference,
+        )  # fmt: skip
 
     def _refuse(self, place: Place, header: bytes, message: Message, original: bytes, reason: Reason) -> Input:
         """A local answer by record. An advice is never refused: silence makes its sender repeat."""
@@ -160,34 +194,59 @@ class Offers:
         frame = wire.answer(header, wire.codec.answer(original, outcome))
         # a different message under a used key must not replace what is kept there
         key = b"" if reason is Reason.DUPLICATE else message.duplicate_key
-        return Refuse(*place.span, key, message.digest, outcome, frame)
+        return Refuse(*place.span, key, message.digest, original, message.summary, outcome, frame)
 
     # --- answers
 
-    def _answer(self, place: Place, message: Message) -> Input:
+    def _answer(self, place: Place, message: Message, utc: float) -> Input:
         state = self._state
         found = (place.link.name, message.match_key)
         number = state.pending.get(found)
+        assert message.outcome is not None
         if number is None:
             advice = state.advice_keys.get(found)
             if advice is not None:
-                return AdviceAnswer(*place.span, advice)
-            return Absorb(*place.span, "late or unmatched answer")
-        assert message.outcome is not None
+                verdict = self._wires[place.link.name].codec.verdict(message.outcome)
+                return AdviceAnswer(*place.span, advice, message.match_key, verdict, message.outcome.code)
+            late = found in self._late
+            return Absorb(*place.span, "late answer" if late else f"unmatched answer{self._nearest(place.link, message)}")
         if message.outcome.decision is Decision.INTERIM:
             return Absorb(*place.span, "interim status")
         transaction = state.transactions[number]
         wire = self._wires[transaction.link]
+        outcome, undo = message.outcome, NOTHING
+        approved = outcome.decision is Decision.APPROVED
         try:
+            if approved and transaction.reversal:
+                outcome = wire.codec.refuse(transaction.original, Reason.REVERSED)
+            elif approved and self._wires[place.link.name].codec.partial(outcome) and not wire.codec.takes_partial:
+                outcome = wire.codec.refuse(transaction.original, Reason.PARTIAL)
+                undo = self._wires[place.link.name].reversal(state, self._node, transaction, utc, Cause.PARTIAL)
             frames = tuple(
-                (waiter.session, wire.answer(waiter.header, wire.codec.answer(waiter.original, message.outcome)))
+                (waiter.session, wire.answer(waiter.header, wire.codec.answer(waiter.original, outcome)))
                 for waiter in transaction.waiters
                 if waiter.session in state.sessions
             )
         except MessageError:
             # no fault of this session; at its timeout the request is refused, and undone at the target
             return Absorb(*place.span, "answer that its source's dialect cannot hold")
-        return Answer(*place.span, number, message.match_key, message.outcome, frames)
+        untold = outcome is not message.outcome
+        return Answer(
+            *place.span, number, message.match_key, outcome, frames, bool(transaction.reversal), untold, undo
+        )
+
+    def _nearest(self, link: Link, message: Message) -> str:
+        """The pending request whose key differs from the answer's in the fewest fields, and which ones: no values."""
+        codec = self._wires[link.name].codec
+        best: tuple[int, int, tuple[str, ...]] | None = None
+        pending = ((key, number) for (name, key), number in self._state.pending.items() if name == link.name)
+        for key, number in islice(pending, NEAREST_MAX):
+            differs = codec.difference(message.match_key, key)
+            if best is None or len(differs) < best[0]:
+                best = (len(differs), number, differs)
+        if best is None:
+            return ", nothing is pending on the link"
+        return f", nearest is transaction {best[1]}: {' and '.join(best[2])} differ"
 
     def _network_answer(self, place: Place, message: Message) -> Input:
         wait = place.session.network

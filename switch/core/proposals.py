@@ -10,12 +10,25 @@ from typing import Union
 
 import msgspec
 
-from messages.message import Kind, NetworkFunction, Outcome
+from messages.message import NetworkFunction, Outcome, Summary, Verdict
+from switch.core.originals import Standing
 from switch.core.records import Waiter
 
 VERSION = 2  # of entries: the newest that this software writes and applies. 2 has Leaving and Activate
 OLDEST = 1  # that it still applies, so that the nodes of a pair can be upgraded one after the other
 Frames = tuple[tuple[str, bytes], ...]  # (session, answer)
+
+
+class OwnAdvice(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An advice that the switch itself makes: a reversal, or what tells of a stand-in. Without payload there is none."""
+
+    payload: bytes = b""
+    match_key: bytes = b""
+    stan: int = 0
+    reference: bytes = b""
+
+    def __repr__(self) -> str:
+        return type(self).__name__
 
 
 class Proposal(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -33,23 +46,50 @@ class Input(Proposal, frozen=True):
     end: int
 
 
+NOTHING = OwnAdvice()
+
+
 # --- input of sessions
 
 
 class Request(Input, frozen=True, tag="request"):
-    """A request or advice to forward."""
+    """A request to forward. Without a session of its target it is unsent: what becomes of it is decided next."""
 
-    kind: Kind
     duplicate_key: bytes
     digest: bytes
     header: bytes
     original: bytes
+    summary: Summary
     target: str
     target_session: str
     stan: int
     match_key: bytes
+    reference: bytes
+    date: str
     frame: bytes
     timeout_ms: int  # what is left of it
+
+
+class Store(Input, frozen=True, tag="store"):
+    """An advice: acknowledged to its sender, and kept for its target until delivered.
+
+    `standing`: of its original, as the proposer saw it. A reversal replaces the outcome of its original by `refusal`.
+    Without `payload` nothing is to be sent: its target holds nothing that it could undo.
+    """
+
+    duplicate_key: bytes
+    digest: bytes
+    original: bytes
+    summary: Summary
+    outcome: Outcome
+    frame: bytes
+    standing: Standing
+    refusal: Outcome | None
+    target: str
+    payload: bytes
+    match_key: bytes
+    stan: int
+    reference: bytes
 
 
 class Attach(Input, frozen=True, tag="attach"):
@@ -74,6 +114,8 @@ class Refuse(Input, frozen=True, tag="refuse"):
 
     duplicate_key: bytes
     digest: bytes
+    original: bytes
+    summary: Summary
     outcome: Outcome
     frame: bytes
 
@@ -85,12 +127,18 @@ class Answer(Input, frozen=True, tag="answer"):
     match_key: bytes
     outcome: Outcome
     frames: Frames
+    reversed: bool  # by its terminal, as the proposer saw it: then an approval is not told
+    untold: bool  # an approval that is not told: its terminal reversed it, or its source takes no part of it
+    undo: OwnAdvice  # of the latter
 
 
 class AdviceAnswer(Input, frozen=True, tag="acknowledge"):
-    """An advice is acknowledged by its network."""
+    """An advice is answered by its network."""
 
     advice: int
+    match_key: bytes
+    verdict: Verdict
+    code: str
 
 
 class NetworkRequest(Input, frozen=True, tag="network"):
@@ -98,6 +146,7 @@ class NetworkRequest(Input, frozen=True, tag="network"):
 
     function: NetworkFunction
     frame: bytes
+    date: str  # the business date that begins with a CUTOVER
 
 
 class NetworkAnswer(Input, frozen=True, tag="network-answer"):
@@ -149,6 +198,7 @@ class End(Proposal, frozen=True, tag="end"):
     session: str
     acked: int
     reason: str
+    written: int = -1  # output that the kernel was given; -1: unknown
 
 
 class Acked(Proposal, frozen=True, tag="acked"):
@@ -160,32 +210,50 @@ class Acked(Proposal, frozen=True, tag="acked"):
 # --- what the state is due
 
 
-class Timeout(Proposal, frozen=True, tag="timeout"):
-    """A request got no answer in time: local answers to its waiters and the advice, if any, that undoes it."""
+class Local(Proposal, frozen=True):
+    """A decision of the switch itself, with the answer to each waiter that is there, and the advice that belongs to it."""
 
     transaction: int
     outcome: Outcome
     frames: Frames
-    advice: bytes
-    match_key: bytes
-    stan: int
+    advice: OwnAdvice
 
 
-class Expire(Proposal, frozen=True, tag="expire"):
-    """An advice of a terminal got no answer in time: it is let go, its sender repeats it."""
-
-    transaction: int
+class Timeout(Local, frozen=True, tag="timeout"):
+    """A request got no answer in time: the advice, if any, undoes it."""
 
 
-class Undo(Proposal, frozen=True, tag="undo"):
+class Undo(Local, frozen=True, tag="undo"):
     """The approval of an undeliverable transaction is replaced by a refusal, and its reversal queued."""
 
+
+class Decide(Local, frozen=True, tag="decide"):
+    """An unsent request is refused, or approved in its issuer's place: then the advice tells the issuer."""
+
+    stand_in: str  # name of the rule
+    account: bytes
+    day: int
+
+
+class Resend(Proposal, frozen=True, tag="resend"):
+    """An unsent request goes out: a session of its link is there again, or one of the next target."""
+
     transaction: int
-    outcome: Outcome
-    frames: Frames
-    advice: bytes
-    match_key: bytes
+    target: str
+    target_session: str
     stan: int
+    match_key: bytes
+    reference: bytes
+    date: str
+    frame: bytes
+
+
+class Redeliver(Proposal, frozen=True, tag="redeliver"):
+    """An approval that reached nobody is tried on another session of the same concentrator."""
+
+    transaction: int
+    session: str
+    frame: bytes
 
 
 class NetworkSend(Proposal, frozen=True, tag="network-send"):
@@ -205,6 +273,20 @@ class AdviceSend(Proposal, frozen=True, tag="advice-send"):
     tries: int  # before this one
     session: str
     frame: bytes
+
+
+class Park(Proposal, frozen=True, tag="park"):
+    """An advice that is not to be tried any more waits for an operator."""
+
+    advice: int
+    reason: str
+
+
+class Settle(Proposal, frozen=True, tag="settle"):
+    """An operator's word on a parked advice: tried again, or settled by other means and let go."""
+
+    advice: int
+    retry: bool
 
 
 class Forget(Proposal, frozen=True, tag="forget"):
@@ -280,9 +362,9 @@ class Snapshot(Proposal, frozen=True, tag="snapshot"):
 
 
 AnyProposal = Union[  # noqa: UP007 - msgspec wants one flat union
-    Request, Attach, Reply, Refuse, Answer, AdviceAnswer, NetworkRequest, NetworkAnswer, Absorb, Piece,
+    Request, Store, Attach, Reply, Refuse, Answer, AdviceAnswer, NetworkRequest, NetworkAnswer, Absorb, Piece,
     Open, Connected, End, Acked,
-    Timeout, Expire, Undo, NetworkSend, AdviceSend, Forget,
+    Timeout, Undo, Decide, Resend, Redeliver, NetworkSend, AdviceSend, Park, Settle, Forget,
     Join, Live, Activate, Leaving, Leave, Heir, Move, Tick, Configure, Snapshot,
 ]  # fmt: skip
 

@@ -8,7 +8,7 @@ import enum
 
 import msgspec
 
-from messages.message import Kind, NetworkFunction, Outcome
+from messages.message import NetworkFunction, Outcome, Summary
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -110,6 +110,16 @@ class Stage(enum.IntEnum):
     ANSWERED = 2  # its outcome is recorded and its answers wait to be acknowledged
     UNDELIVERABLE = 3  # approved, and no copy of the approval reached anyone: to be reversed
     FINISHED = 4  # only the outcome is kept
+    UNSENT = 5  # no byte of it has left for a target: to be sent, or decided here
+
+
+class Fate(enum.IntEnum):
+    """What the target of a request holds of it."""
+
+    DECIDED = 0  # what the outcome says
+    NOTHING = 1  # it was decided here, and never sent
+    UNDONE = 2  # its reversal is on its way or has arrived
+    UNKNOWN = 3  # it may have been approved there, and nothing undoes it
 
 
 class Waiter(Record, frozen=True):
@@ -126,28 +136,46 @@ class Transaction(Record, frozen=True):
     id: int
     owner: str  # incarnation id: who acts for its timers
     link: str  # source
-    kind: Kind
+    remote: str  # address of the source, without its port: one concentrator has several sessions
+    header: bytes  # of the first request
     duplicate_key: bytes
     digest: bytes
-    original: bytes  # of the first request: what a reversal is made from
+    original: bytes  # of the first request: what answers and a reversal are made from
+    summary: Summary
     waiters: tuple[Waiter, ...]
     target: str  # link
     target_session: str
     stan: int
     match_key: bytes
+    reference: bytes  # what names it at its target
+    date: str  # business date of its target
     deadline_ms: int
     stage: Stage = Stage.SENT
     outcome: Outcome | None = None
+    fate: Fate = Fate.DECIDED
     copies: int = 0  # answers in outboxes that are not yet acknowledged or given up
     delivered: bool = False  # a byte of an answer was acknowledged
+    redelivered: bool = False  # its answer was tried on another session of its concentrator
+    reversal: int = 0  # the advice by which its terminal reversed it before it was decided
+    unsent: bytes = b""  # UNSENT: the frame, in the format of its target
+
+    @property
+    def open(self) -> bool:
+        return self.stage in (Stage.SENT, Stage.UNSENT)
 
 
 class Finished(Record, frozen=True):
-    """The outcome kept for repeats."""
+    """The outcome kept for repeats, and for what refers to its message."""
 
     digest: bytes
     outcome: Outcome
     segment: int
+    number: int = 0  # transaction, or the last one when it came
+    fate: Fate = Fate.DECIDED
+    identity: bytes = b""
+    target: str = ""
+    reference: bytes = b""
+    date: str = ""
 
 
 class Advice(Record, frozen=True):
@@ -158,9 +186,29 @@ class Advice(Record, frozen=True):
     payload: bytes
     match_key: bytes  # b"": needs no answer, delivered when acknowledged by the remote kernel
     stan: int = 0
+    about: bytes = b""  # of advices about the same original, one follows the other
+    after: int = 0  # the transaction that is to be decided first
+    queued_ms: int = 0
     session: str = ""  # where a copy is outstanding
-    deadline_ms: int = 0
+    deadline_ms: int = 0  # of that copy
+    due_ms: int = 0  # not sent before
     tries: int = 0
+    parked: str = ""  # why it waits for an operator: a response code, "unanswered" or "expired"
+
+
+class Breaker(Record, frozen=True):
+    """Of a link whose requests time out one after the other: open, it gets none until an echo is answered."""
+
+    timeouts: int
+    open: bool = False
+
+
+class CardUse(Record, frozen=True):
+    """What stand-in has approved for a card on a day."""
+
+    day: int  # since 1970-01-01, UTC
+    count: int = 0
+    amount: int = 0  # minor units
 
 
 class Meta(Record, frozen=True):
@@ -180,3 +228,4 @@ class Meta(Record, frozen=True):
     oldest: int = 1  # oldest segment kept
     snapshot: int = 0  # index of the last snapshot
     log_bytes: int = 0  # of entries since then
+    stand_in_day: int = 0  # the newest in the table of cards

@@ -42,9 +42,18 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     iso20022: Iso20022Options | None = None
 
     timeout_ms: int = 15_000  # a request to this link is answered within this, or locally
-    advice_retry_ms: int = 10_000
-    advice_window: int = 4  # advices outstanding at once
-    advice_tries_max: int = 20  # from then on an advice is tried a tenth as often, and no longer counts in the window
+    patience_ms: int = 0  # how long those who send requests on this link wait; 0: not known
+    breaker_timeouts: int = 0  # timeouts in a row after which it gets no requests until an echo is answered; 0: never
+    redeliver: bool = False  # an approval that reached nobody is tried on another session from the same address
+    unknown_original: Literal["forward", "acknowledge"] = "forward"  # a reversal of what never came here
+    advice_window: int = 1  # advices outstanding at once
+    advice_retry_ms: int = 10_000  # until an advice is sent again, after silence or a passing refusal; doubled each time
+    advice_retry_max_ms: int = 60_000  # up to this
+    advice_rate_max: int = 0  # advices a second; 0: as fast as they are answered
+    advice_tries_max: int = 100  # then an advice is parked
+    advice_expires_ms: int = 0  # the age at which it is; 0: never
+    advice_not_found: Literal["done", "park"] = "done"  # what it is about is not known there, also not after
+    advice_not_found_tries: int = 3  # as many tries: it may be on its way
     lane_max: int = 10_000  # advices kept for this link; with more of them it gets no new requests
     echo_interval_ms: int = 30_000  # silence after which an echo is sent; 0: never
     network_timeout_ms: int = 10_000  # for sign-on and echo
@@ -91,6 +100,22 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     targets: list[str]
 
 
+class StandIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which requests are approved here when no session of their target can carry them, and up to what.
+
+    Never one with an online PIN, nor one whose profile is not given. Days are UTC's.
+    """
+
+    name: str
+    targets: list[str]
+    bins: list[str] = []  # prefixes; none: any card
+    profiles: list[str] = ["purchase"]
+    currency: str  # as on the wire; the amounts are in its minor units
+    amount_max: int  # of one request
+    card_amount_max: int  # of a card and day
+    card_count_max: int
+
+
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Bounds of the whole switch."""
 
@@ -100,6 +125,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     segment_bytes: int = 400_000  # and their bytes (a segment is one value in etcd), unless one outcome alone is larger
     waiters_max: int = 4  # sessions that wait for one answer: the request and its repeats
     transactions_max: int = 50_000  # in flight over all links
+    stand_in_cards_max: int = 50_000  # cards for which stand-in approves on one day
     heartbeat_ms: int = 250
     snapshot_entries: int = 1_000  # entries between two snapshots
     snapshot_log_bytes: int = 16_777_216  # or bytes of log
@@ -110,6 +136,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     links: list[Link]
     routes: list[Route] = []
+    stand_ins: list[StandIn] = []
     limits: Limits = Limits()
 
     def encode(self) -> bytes:
@@ -140,6 +167,8 @@ def check(rules: Rules) -> None:
             raise RulesError(f"{where}: framing {link.framing!r} is not one of {', '.join(sorted(FRAMINGS))}")
         if link.frame_max_bytes > FRAME_MAX_BYTES:
             raise RulesError(f"{where}: frame_max_bytes is at most {FRAME_MAX_BYTES}")
+        if link.breaker_timeouts and link.iso8583 is None:
+            raise RulesError(f"{where}: breaker_timeouts needs echoes, which only ISO 8583 has")
         if link.outbound and link.connections < 1:
             raise RulesError(f"{where}: connections must be at least 1")
         for address in [*link.listen.values(), *link.connect]:
@@ -154,8 +183,19 @@ def check(rules: Rules) -> None:
         for name in [*route.source, *route.targets]:
             if name not in names:
                 raise RulesError(f"{where}: there is no link {name!r}")
+        for source in (link for link in rules.links if link.name in (route.source or names) and link.patience_ms):
+            for target in (link for link in rules.links if link.name in route.targets):
+                if target.timeout_ms >= source.patience_ms and target.rail == source.rail:
+                    raise RulesError(
+                        f"{where}: {target.name!r} may take {target.timeout_ms} ms, and {source.name!r} waits only "
+                        f"{source.patience_ms} ms: make timeout_ms the shorter one"
+                    )
         if len({rails[name] for name in [*route.source, *route.targets]}) > 1:
             raise RulesError(f"{where}: source and targets are of different rails")
+    for stand_in in rules.stand_ins:
+        for name in stand_in.targets:
+            if rails.get(name) != "iso8583":
+                raise RulesError(f"stand_in {stand_in.name!r}: there is no ISO 8583 link {name!r}")
     try:
         rules.encode()
     except OverflowError:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from switch.core.records import Advice, Finished, Incarnation, Meta, Record, Session, Transaction
+from switch.core.records import Advice, Breaker, CardUse, Finished, Incarnation, Meta, Record, Session, Transaction
 from switch.core.state import State
 
 CHUNK_ITEMS = 200
@@ -40,6 +40,10 @@ TABLES: dict[str, Table] = {
     "stans": Table(str, int, "put_stan"),
     "closed": Table(int, int, "put_closed"),
     "marks": Table(str, int, "put_mark"),
+    "dates": Table(str, str, "put_date"),
+    "breakers": Table(str, Breaker, "put_breaker"),
+    "paces": Table(str, int, "put_pace"),
+    "cards": Table(bytes, CardUse, "put_card"),
 }
 Row = tuple[str, Any, Any]
 
@@ -56,13 +60,7 @@ class View:
         self._hash = state.hash()
         self._tables: list[tuple[str, dict[Any, Any]]] = [
             ("meta", {None: state.meta}),
-            ("incarnations", dict(state.incarnations)),
-            ("sessions", dict(state.sessions)),
-            ("transactions", dict(state.transactions)),
-            ("advices", dict(state.advices)),
-            ("stans", dict(state.stans)),
-            ("closed", dict(state.closed)),
-            ("marks", dict(state.marks)),
+            *((name, dict(getattr(state, name))) for name in TABLES if name not in ("meta", "outcomes")),
             ("outcomes", {key: state.outcomes[key] for key in state.segments.get(state.meta.segment, ())}),
         ]
         self._segments = {

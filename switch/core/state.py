@@ -10,7 +10,18 @@ from typing import Any
 
 import msgspec
 
-from switch.core.records import Advice, Finished, Incarnation, Meta, Session, Stage, Status, Transaction
+from switch.core.records import (
+    Advice,
+    Breaker,
+    CardUse,
+    Finished,
+    Incarnation,
+    Meta,
+    Session,
+    Stage,
+    Status,
+    Transaction,
+)
 from switch.core.rules import Link
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -22,6 +33,11 @@ _OVER = (Status.LEFT, Status.DEAD)
 def outcome_key(link: str, duplicate_key: bytes) -> bytes:
     """The key of an outcome or a request in flight: its source link and the link's duplicate key."""
     return link.encode() + b"\0" + duplicate_key
+
+
+def original_key(link: str, identity: bytes) -> bytes:
+    """The key under which what refers to a message finds it: its source link and the identity of the message."""
+    return link.encode() + b"\0" + identity
 
 
 class State:
@@ -38,15 +54,22 @@ class State:
         self.stans: dict[str, int] = {}  # "link/node": last applied
         self.closed: dict[int, int] = {}  # segment: log time at which it was closed
         self.marks: dict[str, int] = {}  # frame at which owners died: how many
+        self.dates: dict[str, str] = {}  # link: its business date, MMDD
+        self.breakers: dict[str, Breaker] = {}  # link: of those with a timeout since their last answer
+        self.paces: dict[str, int] = {}  # link with a paced lane: log time before which nothing more of it is sent
+        self.cards: dict[bytes, CardUse] = {}  # account key: what stand-in approved for it
         # derived
         self.pending: dict[tuple[str, bytes], int] = {}  # (target, match key): transaction without outcome
         self.in_flight: dict[bytes, int] = {}  # outcome key: transaction
         self.stans_busy: set[tuple[str, int]] = set()  # (link, STAN) of requests without outcome, and of advices
         self.waiting: dict[str, int] = {}  # target: transactions without outcome
         self.undeliverable: dict[int, None] = {}
+        self.unsent: dict[int, None] = {}
+        self.originals: dict[bytes, tuple[int | bytes, ...]] = {}  # original key: transactions, keys of outcomes
         self.links: dict[str, dict[str, None]] = {}  # link: its sessions
         self.slots: dict[tuple[str, int], str] = {}
-        self.lanes: dict[str, dict[int, None]] = {}  # link: its advices
+        self.lanes: dict[str, dict[int, None]] = {}  # link: its advices that are not parked
+        self.parked: dict[str, dict[int, None]] = {}  # link: those that are
         self.advice_keys: dict[tuple[str, bytes], int] = {}
         self.segments: dict[int, dict[bytes, None]] = {}
         self.nodes: dict[str, str] = {}  # node: its newest incarnation
@@ -95,8 +118,12 @@ class State:
         _set(self.transactions, key, new)
         if old is None and new is not None:
             self.in_flight[outcome_key(new.link, new.duplicate_key)] = key
+            if new.summary.identity:
+                self._name(original_key(new.link, new.summary.identity), key)
         elif new is None and old is not None:
             self.in_flight.pop(outcome_key(old.link, old.duplicate_key), None)
+            if old.summary.identity:
+                self._unname(original_key(old.link, old.summary.identity), key)
         was, now = old is not None and old.stage is Stage.SENT, new is not None and new.stage is Stage.SENT
         if was != now:
             item = new if now else old
@@ -107,24 +134,42 @@ class State:
                 self.pending.pop((item.target, item.match_key), None)
             self._busy(item.target, item.stan, busy=now)
             self.waiting[item.target] = self.waiting.get(item.target, 0) + (1 if now else -1)
-        if new is not None and new.stage is Stage.UNDELIVERABLE:
-            self.undeliverable[key] = None
-        else:
-            self.undeliverable.pop(key, None)
+        stage = None if new is None else new.stage
+        for items, wanted in ((self.undeliverable, Stage.UNDELIVERABLE), (self.unsent, Stage.UNSENT)):
+            if stage is wanted:
+                items[key] = None
+            else:
+                items.pop(key, None)
 
     def put_advice(self, key: int, new: Advice | None) -> None:
         old = self.advices.get(key)
         self._note("advices", self.put_advice, key, old)
         _set(self.advices, key, new)
+        was, now = self._lane(old), self._lane(new)
+        if was is not now:
+            if was is not None:
+                was.pop(key, None)
+            if now is not None:
+                now[key] = None
         if old is None and new is not None:
-            self.lanes.setdefault(new.link, {})[key] = None
             self._busy(new.link, new.stan, busy=True)
             if new.match_key:
                 self.advice_keys[new.link, new.match_key] = key
         elif new is None and old is not None:
-            self.lanes[old.link].pop(key, None)
             self._busy(old.link, old.stan, busy=False)
             self.advice_keys.pop((old.link, old.match_key), None)
+
+    def _lane(self, advice: Advice | None) -> dict[int, None] | None:
+        if advice is None:
+            return None
+        return (self.parked if advice.parked else self.lanes).setdefault(advice.link, {})
+
+    def _name(self, original: bytes, holder: int | bytes) -> None:
+        self.originals[original] = (*self.originals.get(original, ()), holder)
+
+    def _unname(self, original: bytes, holder: int | bytes) -> None:
+        left = tuple(each for each in self.originals[original] if each != holder)
+        _set(self.originals, original, left or None)
 
     def _busy(self, link: str, stan: int, *, busy: bool) -> None:
         if busy and stan:
@@ -136,12 +181,17 @@ class State:
         old = self.outcomes.get(key)
         self._note("outcomes", self.put_outcome, key, old)
         _set(self.outcomes, key, new)
+        link = key.partition(b"\0")[0] + b"\0"
         if old is not None:
+            if old.identity:
+                self._unname(link + old.identity, key)
             keys = self.segments[old.segment]
             keys.pop(key, None)
             if not keys:
                 del self.segments[old.segment]
         if new is not None:
+            if new.identity:
+                self._name(link + new.identity, key)
             self.segments.setdefault(new.segment, {})[key] = None
 
     def put_stan(self, key: str, new: int | None) -> None:
@@ -155,6 +205,22 @@ class State:
     def put_mark(self, key: str, new: int | None) -> None:
         self._note("marks", self.put_mark, key, self.marks.get(key))
         _set(self.marks, key, new)
+
+    def put_date(self, key: str, new: str | None) -> None:
+        self._note("dates", self.put_date, key, self.dates.get(key))
+        _set(self.dates, key, new)
+
+    def put_breaker(self, key: str, new: Breaker | None) -> None:
+        self._note("breakers", self.put_breaker, key, self.breakers.get(key))
+        _set(self.breakers, key, new)
+
+    def put_pace(self, key: str, new: int | None) -> None:
+        self._note("paces", self.put_pace, key, self.paces.get(key))
+        _set(self.paces, key, new)
+
+    def put_card(self, key: bytes, new: CardUse | None) -> None:
+        self._note("cards", self.put_card, key, self.cards.get(key))
+        _set(self.cards, key, new)
 
     def commit(self) -> None:
         """What was written since the last commit stays."""
@@ -195,9 +261,14 @@ class State:
 
     def has_room(self, link: Link) -> bool:
         """Whether a request more may be forwarded to the link: each may become an advice that its lane has to keep."""
-        return (
-            self.waiting.get(link.name, 0) < link.inflight_max and len(self.lanes.get(link.name, ())) < link.lane_max
-        )
+        return self.waiting.get(link.name, 0) < link.inflight_max and self.lane_size(link.name) < link.lane_max
+
+    def lane_room(self, link: Link) -> bool:
+        """Whether an advice more from outside may be kept for the link: these are never refused, so there is more room."""
+        return self.lane_size(link.name) < 2 * link.lane_max
+
+    def lane_size(self, link: str) -> int:
+        return len(self.lanes.get(link, ())) + len(self.parked.get(link, ()))
 
     def live(self) -> list[str]:
         """The live incarnations, by node."""
@@ -212,7 +283,8 @@ class State:
         tables = {
             "meta": {None: self.meta}, "incarnations": self.incarnations, "sessions": self.sessions,
             "transactions": self.transactions, "advices": self.advices, "outcomes": self.outcomes,
-            "stans": self.stans, "closed": self.closed, "marks": self.marks,
+            "stans": self.stans, "closed": self.closed, "marks": self.marks, "dates": self.dates,
+            "breakers": self.breakers, "paces": self.paces, "cards": self.cards,
         }  # fmt: skip
         digests = self._digests
         for place, old in self._changed.items():

@@ -4,36 +4,56 @@ Each thing has one incarnation that acts for it, by log order; the others leave 
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
-from messages.message import Decision, Kind, MessageError, NetworkFunction, Outbound, Outcome, Reason
+from messages.message import Cause, Decision, Message, MessageError, NetworkFunction, Outcome, Reason
+from switch.core.apply_payments import host
+from switch.core.apply_stand_in import allows, left
 from switch.core.proposals import (
+    NOTHING,
     AdviceSend,
+    Decide,
     End,
-    Expire,
     Forget,
     Frames,
     NetworkSend,
+    OwnAdvice,
+    Park,
     Proposal,
+    Redeliver,
+    Resend,
     Timeout,
     Undo,
 )
 from switch.core.records import Advice, Session, Transaction, Waiter
-from switch.core.rules import Rules
+from switch.core.rules import Link, Rules
 from switch.core.state import State
+from switch.core.targets import Choice, Targets
 from switch.core.wires import Wire
 
+LOOK_MAX = 200  # advices of a lane that are looked at in one round
+DAY_S = 86_400
 Subject = tuple[str, object]
 Due = tuple[Subject, Proposal]
-NOTHING = Outbound(b"", b"")
 
 
 class Tending:
     """Makes the proposals an incarnation owes. `outstanding`: the subjects already proposed and not yet resolved."""
 
-    def __init__(self, state: State, wires: dict[str, Wire], rules: Rules, node: str, incarnation: str) -> None:
+    def __init__(
+        self,
+        state: State,
+        wires: dict[str, Wire],
+        rules: Rules,
+        node: str,
+        incarnation: str,
+        targets: Targets,
+    ) -> None:
         self._state = state
         self._wires = wires
+        self._targets = targets
         self._limits = rules.limits
+        self._stand_ins = rules.stand_ins
         self._outbound = [link for link in rules.links if link.outbound]
         self._node = node
         self._incarnation = incarnation
@@ -49,14 +69,16 @@ class Tending:
         lead = state.lead() == self._incarnation
         for number in expired:
             transaction = state.transactions[number]
-            subject = ("transaction", number)
-            if subject not in self.outstanding and state.acting(transaction.owner) == self._incarnation:
-                yield subject, self._timeout(transaction, utc)
+            if self._is_due(transaction):
+                yield ("transaction", number), self._timeout(transaction, utc)
+        for number in list(state.unsent):
+            transaction = state.transactions[number]
+            if self._is_due(transaction):
+                yield ("transaction", number), self._unsent(transaction, clock, utc)
         for number in list(state.undeliverable):
             transaction = state.transactions[number]
-            subject = ("transaction", number)
-            if subject not in self.outstanding and state.acting(transaction.owner) == self._incarnation:
-                yield subject, self._undo(transaction, utc)
+            if self._is_due(transaction):
+                yield ("transaction", number), self._undeliverable(transaction, utc)
         yield from self._networks(clock, utc)
         if lead:
             yield from self._advices(clock)
@@ -64,20 +86,92 @@ class Tending:
 
     # --- transactions
 
-    def _timeout(self, transaction: Transaction, utc: float) -> Proposal:
-        if transaction.kind is not Kind.REQUEST:
-            return Expire(transaction.id)
-        outcome = self._wires[transaction.link].codec.refuse(transaction.original, Reason.TIMEOUT)
-        interim = outcome.decision is Decision.INTERIM  # by the link's profile: undone by nobody yet
-        stan, reversal = (0, NOTHING) if interim else self._reversal(transaction, utc)
-        frames = self._frames(transaction, outcome)
-        return Timeout(transaction.id, outcome, frames, reversal.payload, reversal.match_key, stan)
+    def _is_due(self, transaction: Transaction) -> bool:
+        waits = ("transaction", transaction.id) in self.outstanding
+        return not waits and self._state.acting(transaction.owner) == self._incarnation
 
-    def _undo(self, transaction: Transaction, utc: float) -> Proposal:
-        outcome = self._wires[transaction.link].codec.refuse(transaction.original, Reason.UNDELIVERABLE)
-        stan, reversal = self._reversal(transaction, utc)
-        frames = self._frames(transaction, outcome)
-        return Undo(transaction.id, outcome, frames, reversal.payload, reversal.match_key, stan)
+    def _refusal(self, transaction: Transaction, reason: Reason) -> tuple[Outcome, Frames]:
+        outcome = self._wires[transaction.link].codec.refuse(transaction.original, reason)
+        return outcome, self._frames(transaction, outcome)
+
+    def _timeout(self, transaction: Transaction, utc: float) -> Timeout:
+        outcome, frames = self._refusal(transaction, Reason.TIMEOUT)
+        interim = outcome.decision is Decision.INTERIM  # by the link's profile: undone by nobody yet
+        advice = NOTHING
+        if not interim and not transaction.reversal:
+            advice = self._wires[transaction.target].reversal(self._state, self._node, transaction, utc, Cause.TIMEOUT)
+        return Timeout(transaction.id, outcome, frames, advice)
+
+    def _undeliverable(self, transaction: Transaction, utc: float) -> Undo | Redeliver:
+        other = self._other_session(transaction)
+        if other:
+            assert transaction.outcome is not None
+            frame = self._frame(transaction.link, Waiter(other, transaction.header, transaction.original), transaction.outcome)
+            if frame:
+                return Redeliver(transaction.id, other, frame)
+        outcome, frames = self._refusal(transaction, Reason.UNDELIVERABLE)
+        target = self._wires[transaction.target]
+        advice = target.reversal(self._state, self._node, transaction, utc, Cause.UNDELIVERABLE)
+        return Undo(transaction.id, outcome, frames, advice)
+
+    def _other_session(self, transaction: Transaction) -> str:
+        """A session of the same concentrator, where its link may be told an approval on another one; "" if there is none."""
+        if transaction.redelivered or not self._wires[transaction.link].link.redeliver:
+            return ""
+        for id_ in self._state.links.get(transaction.link, ()):
+            session = self._state.sessions[id_]
+            if session.connected and host(session) == transaction.remote:
+                return id_
+        return ""
+
+    # --- requests that no target has
+
+    def _unsent(self, transaction: Transaction, clock: int, utc: float) -> Resend | Decide:
+        """To the same link or the next target; else it is decided here, since no byte of it has left."""
+        wire = self._wires[transaction.target]
+        message = wire.codec.decode(wire.framer.cut(transaction.unsent).frames[0].payload)
+        if transaction.reversal:
+            return self._decide(transaction, Reason.REVERSED)
+        age_ms = wire.link.timeout_ms - (transaction.deadline_ms - clock)
+        names = self._targets.names(transaction.link, message)
+        choice = self._targets.choose(names, message, wire.codec, age_ms)
+        if isinstance(choice, Choice):
+            outbound = choice.outbound
+            return Resend(
+                transaction.id, choice.target, choice.session, choice.stan, outbound.match_key, outbound.reference,
+                choice.date, choice.frame,
+            )  # fmt: skip
+        approval = self._stand_in(transaction, message, utc) if choice is Reason.LINK_DOWN else None
+        return approval or self._decide(transaction, choice)
+
+    def _decide(self, transaction: Transaction, reason: Reason) -> Decide:
+        outcome, frames = self._refusal(transaction, reason)
+        return Decide(transaction.id, outcome, frames, NOTHING, "", b"", 0)
+
+    def _stand_in(self, transaction: Transaction, message: Message, utc: float) -> Decide | None:
+        """Its approval in the issuer's place, and the advice that tells the issuer, where a rule allows it."""
+        source, target = self._wires[transaction.link].codec, self._wires[transaction.target]
+        day = max(int(utc // DAY_S), self._state.meta.stand_in_day)
+        for rule in self._stand_ins:
+            bins = not rule.bins or message.attributes.bin.startswith(tuple(rule.bins))
+            if not bins or not allows(rule, transaction):
+                continue
+            account = source.account(transaction.original)
+            if not left(rule, self._state.cards.get(account), day, transaction.summary.amount):
+                continue
+            stan = target.stan(self._state, self._node)
+            try:
+                outcome = source.approve(transaction.original, stan)
+                told = target.codec.stand_in_advice(transaction.original, outcome, Cause.UNAVAILABLE, stan, utc)
+            except MessageError:
+                continue
+            advice = OwnAdvice(told.payload, told.match_key, stan, told.reference)
+            return Decide(
+                transaction.id, outcome, self._frames(transaction, outcome), advice, rule.name, account, day
+            )
+        return None
+
+    # --- answers
 
     def _frames(self, transaction: Transaction, outcome: Outcome) -> Frames:
         sessions, link = self._state.sessions, transaction.link
@@ -94,16 +188,6 @@ class Tending:
             return wire.answer(waiter.header, wire.codec.answer(waiter.original, outcome))
         except MessageError:
             return b""
-
-    def _reversal(self, transaction: Transaction, utc: float) -> tuple[int, Outbound]:
-        """The advice that undoes the request at its target, under its own STAN; an empty one where there is none."""
-        wire = self._wires[transaction.target]
-        stan = wire.stan(self._state, self._node)
-        try:
-            reversal = wire.codec.reversal(transaction.original, transaction.stan, stan, utc)
-        except MessageError:
-            reversal = None
-        return stan, reversal or NOTHING
 
     # --- network management
 
@@ -129,6 +213,9 @@ class Tending:
             return End(session.id, -1, f"{what} {session.network.function.name.lower()}")
         if not session.ready:
             return self._network_send(session, NetworkFunction.SIGN_ON, utc)
+        breaker = self._state.breakers.get(session.link)
+        if breaker is not None and breaker.open:  # half-open: an echo, never a customer's payment
+            return self._network_send(session, NetworkFunction.ECHO, utc)
         if link.echo_interval_ms and clock - session.heard_ms >= link.echo_interval_ms:
             return self._network_send(session, NetworkFunction.ECHO, utc)
         return None
@@ -145,23 +232,43 @@ class Tending:
 
     def _advices(self, clock: int) -> Iterator[Due]:
         for name, lane in self._state.lanes.items():
-            if not lane:
+            if lane and clock >= self._state.paces.get(name, 0):
+                yield from self._lane(self._wires[name].link, lane, clock)
+
+    def _lane(self, link: Link, lane: Iterable[int], clock: int) -> Iterator[Due]:
+        """The first that are due, as many as may be outstanding; of those about one original only the first."""
+        outstanding = 0
+        before: set[bytes] = set()
+        for number in islice(lane, LOOK_MAX):
+            if outstanding >= link.advice_window:
+                return
+            advice, subject = self._state.advices[number], ("advice", number)
+            if advice.about in before:
                 continue
-            link = self._wires[name].link
-            outstanding = 0
-            for number in lane:
-                advice, subject = self._state.advices[number], ("advice", number)
-                if outstanding >= link.advice_window:
-                    break
-                waits = advice.session and clock < advice.deadline_ms
-                if waits or subject in self.outstanding:
-                    outstanding += advice.tries <= link.advice_tries_max
-                    continue
-                session = self._advice_session(name)
-                if session is None:
-                    break
+            if advice.about:
+                before.add(advice.about)
+            if subject in self.outstanding or (advice.session and clock < advice.deadline_ms):
                 outstanding += 1
-                yield subject, self._advice_send(advice, session)
+            elif due := self._advice_due(link, advice, clock):
+                outstanding += 1
+                yield subject, due
+                if link.advice_rate_max:
+                    return
+
+    def _follows(self, advice: Advice) -> bool:
+        """Whether it waits for the decision of its original."""
+        original = self._state.transactions.get(advice.after)
+        return original is not None and original.open
+
+    def _advice_due(self, link: Link, advice: Advice, clock: int) -> Proposal | None:
+        if clock < advice.due_ms or self._follows(advice):
+            return None
+        if advice.tries >= link.advice_tries_max:
+            return Park(advice.id, "unanswered")
+        if link.advice_expires_ms and clock - advice.queued_ms > link.advice_expires_ms:
+            return Park(advice.id, "expired")
+        session = self._advice_session(link.name)
+        return self._advice_send(advice, session) if session is not None else None
 
     def _advice_session(self, link: str) -> str | None:
         ready = [id_ for id_ in self._state.links.get(link, ()) if self._state.sessions[id_].ready]

@@ -3,7 +3,9 @@
 from messages.framing import Framer
 from messages.iso8583.codec import Iso8583Codec
 from messages.iso20022.codec import Iso20022Codec
-from messages.message import Codec
+from messages.message import Cause, Codec, MessageError
+from switch.core.proposals import NOTHING, OwnAdvice
+from switch.core.records import Transaction
 from switch.core.rules import Link, Rules, RulesError
 from switch.core.state import State
 
@@ -23,7 +25,7 @@ class Wire:
         value = bytes.fromhex(link.header_value) if link.header_value else None
         self.framer = Framer.of(link.framing, header=link.header, maximum=link.frame_max_bytes, header_default=value)
         self._stan = 0  # last given
-        if self.codec.stan_digits and 2 * link.inflight_max + link.lane_max >= 10**self.codec.stan_digits // 2:
+        if self.codec.stan_digits and 2 * (link.inflight_max + link.lane_max) >= 10**self.codec.stan_digits // 2:
             raise RulesError(f"link {link.name!r}: inflight_max and lane_max leave too few STANs")
 
     def resume(self, before: "Wire") -> None:
@@ -59,6 +61,15 @@ class Wire:
                 self._stan = last
                 return last
         raise AssertionError("as many STANs are pending as there are")  # the bounds of the link forbid it
+
+    def reversal(self, state: State, node: str, transaction: Transaction, utc: float, cause: Cause) -> OwnAdvice:
+        """What undoes at this link, its target, a request; NOTHING where its profile or this rail has no reversal for it."""
+        stan = self.stan(state, node)
+        try:
+            made = self.codec.reversal(transaction.original, transaction.reference, stan, utc, cause)
+        except MessageError:
+            made = None
+        return OwnAdvice(made.payload, made.match_key, stan, made.reference) if made is not None else NOTHING
 
 
 def wires(rules: Rules, before: dict[str, Wire]) -> dict[str, Wire]:

@@ -178,6 +178,7 @@ class Sessions:
         reach("adopt.after")
         if session.connected:
             if state == kernel.CLOSE:
+                connection.written = -1  # what the former owner wrote cannot be known any more
                 self._fail(connection, "broken while nobody read it")
                 return False
         elif state == kernel.ESTABLISHED:
@@ -294,7 +295,8 @@ class Sessions:
         counters = self._counters(connection)
         reached = counters.acked if counters.state == kernel.CLOSE else counters.written
         reached = min(reached, session.output) if session.connected else 0
-        self._submit(End(connection.session, reached, reason), ("end", connection.session))
+        written = connection.written if connection.mine else -1
+        self._submit(End(connection.session, reached, reason, written), ("end", connection.session))
 
     def end_refused(self, id_: str) -> None:
         connection = self.connections.get(id_)

@@ -1,0 +1,55 @@
+"""What became of the message that another one is about: a reversal's or a completion's original, by its identity."""
+
+import enum
+
+from messages.message import Decision
+from switch.core.records import Fate, Finished, Stage, Transaction
+from switch.core.state import State, original_key
+
+BLOCKED = b"\0reversed\0"  # begins the key of an outcome that stands for an original that has not come yet
+
+
+class Standing(enum.IntEnum):
+    """How an original stands."""
+
+    UNKNOWN = 1  # it never came, or is forgotten
+    OPEN = 2  # it waits for its answer
+    APPROVED = 3  # its target may hold it as approved
+    DECLINED = 4  # its target holds nothing of it
+    UNDONE = 5  # its reversal is queued already, or due
+    BLOCKED = 6  # it never came, and its reversal did
+
+
+Original = Transaction | Finished
+
+
+def find(state: State, link: str, identity: bytes) -> tuple[Standing, Original | None, bytes]:
+    """The newest message of the link with this identity, how it stands, and the key of its outcome (b"": it has none yet)."""
+    holders = state.originals.get(original_key(link, identity), ()) if identity else ()
+    newest: Original | None = None
+    last = (-1, b"")
+    for holder in holders:
+        item: Original
+        if isinstance(holder, int):
+            item, rank = state.transactions[holder], (holder, b"")
+        else:
+            item = state.outcomes[holder]
+            rank = (item.number, holder)
+        if rank > last:
+            newest, last = item, rank
+    return _standing(newest, last[1]), newest, last[1]
+
+
+def _standing(item: Original | None, key: bytes) -> Standing:
+    if item is None:
+        return Standing.UNKNOWN
+    if isinstance(item, Transaction) and item.open:
+        return Standing.UNDONE if item.reversal else Standing.OPEN
+    if isinstance(item, Finished) and key.partition(b"\0")[2].startswith(BLOCKED):
+        return Standing.BLOCKED
+    if item.fate is Fate.UNDONE or (isinstance(item, Transaction) and item.stage is Stage.UNDELIVERABLE):
+        return Standing.UNDONE
+    approved = item.outcome is not None and item.outcome.decision is Decision.APPROVED
+    if approved or item.fate is Fate.UNKNOWN:
+        return Standing.APPROVED
+    return Standing.DECLINED
