@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from switch.core.rules import Limits, Link, Route, Rules, RulesError, check
+from switch.core.rules import Limits, Link, Route, Rules, RulesError, StandIn, check
 from switch.core.wires import wires
 from switch.mirror.settings import EtcdSettings
 
@@ -35,10 +35,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     limits: Limits = Limits()
     link: list[Link] = []
     route: list[Route] = []
+    stand_in: list[StandIn] = []
 
     @property
     def rules(self) -> Rules:
-        return Rules(links=self.link, routes=self.route, limits=self.limits)
+        return Rules(links=self.link, routes=self.route, stand_ins=self.stand_in, limits=self.limits)
 
 
 class ConfigError(Exception):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from switch.core.proposals import Settle
 from switch.ops.logs import event
 
 if TYPE_CHECKING:
@@ -66,10 +67,37 @@ def links(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
                 "ready": sum(state.sessions[id_].ready for id_ in state.links.get(name, ())),
                 "waiting": state.waiting.get(name, 0),
                 "advices": len(state.lanes.get(name, ())),
+                "parked": len(state.parked.get(name, ())),
+                "date": state.dates.get(name, ""),
+                "breaker": "open" if name in state.breakers and state.breakers[name].open else "closed",
             }
             for name, wire in node.engine.wires.items()
         ]
     }
+
+
+def advices(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
+    """What waits in the lanes; with `parked` only what waits for an operator."""
+    rows = node.engine.state.advices.values()
+    fields = ("id", "link", "stan", "tries", "session", "parked")
+    clock = node.engine.state.meta.clock_ms
+    return {
+        "advices": [
+            {**{name: getattr(row, name) for name in fields}, "age_s": (clock - row.queued_ms) // 1000}
+            for row in rows
+            if row.parked or not request.get("parked")
+        ]
+    }
+
+
+def settle(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
+    """A parked advice is tried again (`retry`), or let go since it was settled by other means."""
+    number = int(request["id"])
+    advice = node.engine.state.advices.get(number)
+    if advice is None or not advice.parked:
+        raise ValueError(f"there is no parked advice {number}: see the parked ones with advices --parked")
+    node.submit(Settle(number, bool(request["retry"])), ("settle", number))
+    return {}
 
 
 def reload(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
@@ -83,6 +111,7 @@ def metrics(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
 
 COMMANDS: dict[str, Callable[["Node", dict[str, Any]], dict[str, Any]]] = {
     "status": status, "sessions": sessions, "links": links, "reload": reload, "metrics": metrics,
+    "advices": advices, "settle": settle,
 }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="As JSON.")]
 CONFIG = Path("/etc/switch/switch.toml")
 
 
-def ask(config: Path, node: str, command: str) -> dict[str, Any]:
+def ask(config: Path, node: str, command: str, **arguments: Any) -> dict[str, Any]:
     """One command to one node. Exits with 1 and says what to do where it does not answer."""
     try:
         pair = load(config).pair
@@ -31,7 +31,7 @@ def ask(config: Path, node: str, command: str) -> dict[str, Any]:
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(5)
             sock.connect(str(path))
-            sock.sendall(json.dumps({"command": command}).encode() + b"\n")
+            sock.sendall(json.dumps({"command": command, **arguments}).encode() + b"\n")
             answer: dict[str, Any] = json.loads(sock.makefile().readline())
     except OSError as error:
         raise SystemExit(f"node {node} does not answer at {path} ({error}): does it run?") from None
@@ -70,6 +70,26 @@ _command("status", "What the node is doing, and its log.")
 _command("sessions", "The open sessions of the pair.")
 _command("links", "The links and their lanes.")
 _command("reload", "Read the configuration file again and make its rules active on both nodes.")
+
+
+@app.command(help="What waits in the store-and-forward lanes.")
+def advices(
+    parked: Annotated[bool, typer.Option("--parked", help="Only what waits for an operator.")] = False,
+    config: ConfigOption = CONFIG,
+    node: NodeOption = "a",
+    as_json: JsonOption = False,
+) -> None:
+    show(ask(config, node, "advices", parked=parked), as_json)
+
+
+@app.command(help="Try a parked advice again.")
+def retry(number: int, config: ConfigOption = CONFIG, node: NodeOption = "a") -> None:
+    ask(config, node, "settle", id=number, retry=True)
+
+
+@app.command(help="Let a parked advice go: it was settled by other means.")
+def settle(number: int, config: ConfigOption = CONFIG, node: NodeOption = "a") -> None:
+    ask(config, node, "settle", id=number, retry=False)
 
 
 @app.command(help="The metrics, in Prometheus' text format.")

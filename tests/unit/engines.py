@@ -212,7 +212,8 @@ class Pair:
         engine = self.engines[self.node_of(id_)]
         data = FRAMER.frame(payload)
         start = self.session(id_).applied
-        return engine.offer(engine.state.sessions[id_], start, start + len(data), FRAMER.cut(data).frames[0], age_ms)
+        frame = FRAMER.cut(data).frames[0]
+        return engine.offer(engine.state.sessions[id_], start, start + len(data), frame, age_ms, UTC)
 
     def receive(self, id_: str, payload: bytes, *, age_ms: int = 0) -> Input:
         """A frame arrives and its proposal is applied."""
@@ -220,8 +221,8 @@ class Pair:
         assert self.append(self.node_of(id_), proposal) == [True]
         return proposal
 
-    def end(self, id_: str, acked: int = 0, reason: str = "closed") -> None:
-        assert self.append(self.node_of(id_), End(id_, acked, reason)) == [True]
+    def end(self, id_: str, acked: int = 0, reason: str = "closed", written: int = -1) -> None:
+        assert self.append(self.node_of(id_), End(id_, acked, reason, written)) == [True]
 
     def ack(self, id_: str, offset: int | None = None) -> None:
         """The remote kernel has everything, or the bytes below `offset`."""

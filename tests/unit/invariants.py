@@ -1,14 +1,14 @@
 """What must hold after each entry: of both nodes, of a copy loaded from a snapshot, of every session and request."""
 
-from messages.message import Decision
+from messages.message import Decision, Trait
 from switch.core import snapshot
-from switch.core.proposals import Acked, Attach, End, Input, Refuse, Reply, Request
+from switch.core.proposals import Acked, Attach, End, Input, Refuse, Reply, Request, Store
 from switch.core.records import Role, Stage
 from switch.core.state import State, outcome_key
 
 INDEXES = (
-    "pending", "in_flight", "stans_busy", "waiting", "undeliverable", "links", "slots", "lanes", "advice_keys",
-    "segments", "nodes",
+    "pending", "in_flight", "stans_busy", "waiting", "undeliverable", "unsent", "links", "slots", "lanes", "parked",
+    "advice_keys", "segments", "nodes",
 )  # fmt: skip
 
 
@@ -33,6 +33,7 @@ def check(pair, proposals, applied) -> None:
     for name in INDEXES:
         for engine in pair.engines.values():
             assert _plain(getattr(engine.state, name)) == _plain(getattr(copy, name)), f"index {name}"
+        assert _sets(state.originals) == _sets(copy.originals), "index originals"
     assert len(state.marks) <= 100
     _sessions(pair.seen, state)
     _requests(pair, proposals, applied.accepted)
@@ -56,6 +57,11 @@ def _plain(index):
     return {key: value for key, value in index.items() if value is None or value}
 
 
+def _sets(originals):
+    """Of those with one identity the newest counts, and not their order."""
+    return {key: set(holders) for key, holders in originals.items()}
+
+
 def _sessions(seen: Seen, state: State) -> None:
     for session in state.sessions.values():
         at = session.outbox[0].offset if session.outbox else session.output
@@ -74,8 +80,10 @@ def _sessions(seen: Seen, state: State) -> None:
 def _requests(pair, proposals, accepted) -> None:
     seen, state = pair.seen, pair.state
     for proposal, holds in zip(proposals, accepted, strict=True):
-        if holds and isinstance(proposal, Request | Attach | Reply | Refuse):
+        if holds and isinstance(proposal, Request | Store | Attach | Reply | Refuse):
             seen.owed[proposal.session] = seen.owed.get(proposal.session, 0) + 1
+        if holds and isinstance(proposal, Store) and proposal.summary.is_(Trait.REVERSAL):
+            _reversed(seen, state, proposal)
         if holds and isinstance(proposal, Input) and proposal.session in state.sessions:
             assert state.sessions[proposal.session].applied >= proposal.end
         if holds and isinstance(proposal, End):
@@ -89,7 +97,7 @@ def _requests(pair, proposals, accepted) -> None:
     for item in state.transactions.values():
         key = outcome_key(item.link, item.duplicate_key)
         assert key not in now, "in flight and finished"
-        if item.stage is not Stage.SENT:
+        if not item.open:
             now[key] = item.outcome
         assert (item.stage is Stage.ANSWERED) == (item.copies > 0), "answered without answers"
     for key, outcome in now.items():
@@ -106,6 +114,16 @@ def _requests(pair, proposals, accepted) -> None:
                 if out.role is Role.ANSWER and out.ref == item.id and item.outcome.decision is Decision.APPROVED:
                     key = outcome_key(item.link, item.duplicate_key)
                     seen.approvals.setdefault(session.id, {})[out.offset] = key
+
+
+def _reversed(seen: Seen, state: State, reversal: Store) -> None:
+    """Its terminal took it back: what it was told holds no more."""
+    link = state.sessions[reversal.session].link
+    items = [(outcome_key(t.link, t.duplicate_key), t.summary.identity) for t in state.transactions.values()]
+    items += [(key, item.identity) for key, item in state.outcomes.items()]
+    for key, identity in items:
+        if identity == reversal.summary.refers and key.startswith(outcome_key(link, b"")):
+            seen.told.pop(key, None)
 
 
 def _told(seen: Seen, id_: str, acked: int) -> None:
