@@ -20,8 +20,8 @@ from switch.core.proposals import (
     Timeout,
     Undo,
 )
-from switch.core.records import Breaker, Fate, Finished, Out, Role, Session, Stage, Transaction, Waiter
-from switch.core.state import outcome_key
+from switch.core.records import Breaker, Fate, Finished, Out, Rate, Role, Session, Stage, Transaction, Waiter
+from switch.core.state import SECOND_MS, outcome_key
 from switch.core.transitions import Event
 
 
@@ -57,7 +57,7 @@ def request(fold: Fold, p: Request) -> bool:
         Transaction(
             id=number, owner=source.owner, link=source.link, remote=host(source), header=p.header,
             duplicate_key=p.duplicate_key, digest=p.digest, original=p.original, summary=p.summary,
-            waiters=(Waiter(p.session, p.header, p.original),), target=p.target, target_session=p.target_session,
+            waiters=(Waiter(p.session, p.header, p.original),), route=p.route, target=p.target, target_session=p.target_session,
             stan=p.stan, match_key=p.match_key, reference=p.reference, date=p.date,
             deadline_ms=meta.clock_ms + p.timeout_ms, stage=Stage.SENT if sent else Stage.UNSENT,
             unsent=b"" if sent else p.frame,
@@ -65,6 +65,7 @@ def request(fold: Fold, p: Request) -> bool:
     )  # fmt: skip
     fold.put(replace(source, waiting=source.waiting + 1))
     if sent:  # read again: source and target may be one session
+        _count_rates(fold, p)
         fold.put(queued(state.sessions[p.target_session], p.frame, Role.FORWARD, number))
     return True
 
@@ -82,7 +83,30 @@ def _carries(fold: Fold, p: Request | Resend) -> bool:
         and not (breaker is not None and breaker.open)
         and free(fold, p.target, p.match_key, p.stan)
         and state.has_room(link)
+        and all(state.has_rate(key, limit) for key, limit in _rates(fold, p))
+        and _route_room(fold, p.route)
     )
+
+
+def _rates(fold: Fold, p: Request | Resend) -> list[tuple[str, int]]:
+    """What is limited of the link and the route: keys and requests a second."""
+    route, link = fold.routes.get(p.route), fold.links[p.target]
+    limits = [(f"link/{p.target}", link.rate_max), (f"route/{p.route}", route.rate_max if route is not None else 0)]
+    return [(key, limit) for key, limit in limits if limit]
+
+
+def _route_room(fold: Fold, name: str) -> bool:
+    route = fold.routes.get(name)
+    return route is None or not route.inflight_max or fold.state.routed.get(name, 0) < route.inflight_max
+
+
+def _count_rates(fold: Fold, p: Request | Resend) -> None:
+    clock = fold.state.meta.clock_ms
+    for key, _ in _rates(fold, p):
+        seen = fold.state.rates.get(key)
+        if seen is None or clock - seen.began_ms >= SECOND_MS:
+            seen = Rate(clock, 0)
+        fold.state.put_rate(key, Rate(seen.began_ms, seen.count + 1))
 
 
 @rule(Resend)
@@ -92,8 +116,9 @@ def resend(fold: Fold, p: Resend) -> bool:
     if transaction is None or transaction.stage is not Stage.UNSENT or not _carries(fold, p):
         return False
     record_stan(fold, p.target, p.stan)
+    _count_rates(fold, p)
     again = replace(
-        transaction, target=p.target, target_session=p.target_session, stan=p.stan, match_key=p.match_key,
+        transaction, route=p.route, target=p.target, target_session=p.target_session, stan=p.stan, match_key=p.match_key,
         reference=p.reference, date=p.date, unsent=b"",
     )  # fmt: skip
     moved(fold, again, Event.SENT)

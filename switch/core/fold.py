@@ -12,7 +12,7 @@ import msgspec
 
 from switch.core.proposals import AnyProposal, Input
 from switch.core.records import Out, Role, Session
-from switch.core.rules import Link, Rules
+from switch.core.rules import Link, Route, Rules
 from switch.core.state import State
 
 
@@ -60,6 +60,7 @@ class Fold:
         self.state = state
         self.rules = Rules(links=[])
         self.links: dict[str, Link] = {}
+        self.routes: dict[str, Route] = {}
         self.by = ""  # the incarnation that appended the entry
         self.index = 0
         self.applied = Applied([], {}, [], [], False, [], [])
@@ -93,6 +94,7 @@ class Fold:
         """Take the rules that the state holds."""
         self.rules = Rules.decode(self.state.meta.rules) if self.state.meta.rules else Rules(links=[])
         self.links = {link.name: link for link in self.rules.links}
+        self.routes = {route.name: route for route in self.rules.routes}
 
     def note(self, event: str, **fields: Any) -> None:
         self.applied.notes.append(Note(event, fields))

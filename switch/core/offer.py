@@ -126,10 +126,13 @@ class Offers:
 
     def _forward(self, place: Place, header: bytes, message: Message, original: bytes, age_ms: int) -> Input:
         codec = self._wires[place.link.name].codec
-        names = self._targets.names(place.link.name, message)
+        route = self._targets.route(place.link.name, message)
+        if route is None:
+            return self._refuse(place, header, message, original, Reason.NO_ROUTE)
         if len(self._state.transactions) >= self._limits.transactions_max:
             return self._refuse(place, header, message, original, Reason.OVERLOAD)
-        choice = self._targets.choose(names, message, codec, age_ms)
+        names = self._targets.order(route, original, codec)
+        choice = self._targets.choose(route, names, message, codec, age_ms)
         if choice is Reason.LINK_DOWN and self._may_stand_in(names, message):
             try:
                 choice = self._targets.encode(names[0], "", message, codec, 0)
@@ -139,8 +142,8 @@ class Offers:
             return self._refuse(place, header, message, original, choice)
         outbound, timeout_ms = choice.outbound, self._wires[choice.target].link.timeout_ms
         return Request(
-            *place.span, message.duplicate_key, message.digest, header, original, message.summary, choice.target,
-            choice.session, choice.stan, outbound.match_key, outbound.reference, choice.date, choice.frame,
+            *place.span, message.duplicate_key, message.digest, header, original, message.summary, route.name,
+            choice.target, choice.session, choice.stan, outbound.match_key, outbound.reference, choice.date, choice.frame,
             timeout_ms - age_ms,
         )  # fmt: skip
 
@@ -162,7 +165,8 @@ class Offers:
         needless = reversal and standing in (Standing.DECLINED, Standing.UNDONE, Standing.BLOCKED)
         unknown = reversal and standing is Standing.UNKNOWN and place.link.unknown_original == "acknowledge"
         names = [found.target] if found is not None and found.target in self._wires else []
-        names = names or self._targets.names(place.link.name, message)
+        if not names and (route := self._targets.route(place.link.name, message)) is not None:
+            names = route.targets
         target, stan, outbound = "", 0, Outbound(b"", b"")
         if not needless and not unknown:
             if not names:

@@ -60,6 +60,7 @@ class Request(Input, frozen=True, tag="request"):
     header: bytes
     original: bytes
     summary: Summary
+    route: str
     target: str
     target_session: str
     stan: int
@@ -239,6 +240,7 @@ class Resend(Proposal, frozen=True, tag="resend"):
     """An unsent request goes out: a session of its link is there again, or one of the next target."""
 
     transaction: int
+    route: str
     target: str
     target_session: str
     stan: int

@@ -143,6 +143,7 @@ class Transaction(Record, frozen=True):
     original: bytes  # of the first request: what answers and a reversal are made from
     summary: Summary
     waiters: tuple[Waiter, ...]
+    route: str
     target: str  # link
     target_session: str
     stan: int
@@ -201,6 +202,13 @@ class Breaker(Record, frozen=True):
 
     timeouts: int
     open: bool = False
+
+
+class Rate(Record, frozen=True):
+    """How many requests a link or route with a limit was given in one second of log time."""
+
+    began_ms: int
+    count: int
 
 
 class CardUse(Record, frozen=True):

@@ -1,4 +1,4 @@
-"""Routes: which targets a request may go to. Compiled once from the rules; a lookup costs a few dictionary reads."""
+"""Routes: which one a request takes. Compiled once from the rules; a lookup costs a few dictionary reads."""
 
 from messages.message import Attributes
 from switch.core.rules import Route, Rules
@@ -21,8 +21,8 @@ class Routing:
         self._bin_lengths = sorted({len(prefix) for prefix in self._bins}, reverse=True)
         self._bic_lengths = sorted({len(prefix) for prefix in self._bics}, reverse=True)
 
-    def targets(self, source: str, attributes: Attributes) -> list[str]:
-        """The links to try, in their order; empty when no route fits."""
+    def route(self, source: str, attributes: Attributes) -> Route | None:
+        """The first that fits."""
         for table, lengths, value in (
             (self._bins, self._bin_lengths, attributes.bin),
             (self._bics, self._bic_lengths, attributes.bic),
@@ -30,11 +30,11 @@ class Routing:
             for length in lengths:
                 for route in table.get(value[:length], ()):
                     if _fits(route, source, attributes):
-                        return route.targets
+                        return route
         for route in self._rest:
             if _fits(route, source, attributes):
-                return route.targets
-        return []
+                return route
+        return None
 
 
 def _fits(route: Route, source: str, attributes: Attributes) -> bool:

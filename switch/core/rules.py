@@ -58,6 +58,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     echo_interval_ms: int = 30_000  # silence after which an echo is sent; 0: never
     network_timeout_ms: int = 10_000  # for sign-on and echo
     inflight_max: int = 10_000  # requests of this link that wait for their answer
+    rate_max: int = 0  # requests a second that are forwarded to it; 0: any
     sessions_max: int = 10_000
     peek_max_bytes: int = 262_144
     outbox_max_bytes: int = 4_194_304  # of one session; over it the session ends
@@ -98,6 +99,12 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     amount_min: int | None = None
     amount_max: int | None = None
     targets: list[str]
+    # which target first, the others after it: as they stand here; in turn by weight; the one with the fewest requests
+    # that wait; always the same for a card
+    strategy: Literal["order", "weighted", "least_outstanding", "sticky"] = "order"
+    weights: list[int] = []  # of the targets, where the strategy is weighted
+    inflight_max: int = 0  # requests of this route that wait for their answer; 0: as the links allow
+    rate_max: int = 0  # requests a second; 0: any
 
 
 class StandIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -176,10 +183,15 @@ def check(rules: Rules) -> None:
             if not host or not _PORT.fullmatch(port) or not 0 < int(port) < 65_536:
                 raise RulesError(f"{where}: {address!r} is not host:port")
     rails = {link.name: link.rail for link in rules.links}
+    named = [route.name for route in rules.routes]
+    if len(set(named)) < len(named):
+        raise RulesError("give each route a name of its own")
     for route in rules.routes:
         where = f"route {route.name!r}"
         if not route.targets:
             raise RulesError(f"{where}: name at least one target")
+        if route.strategy == "weighted" and (len(route.weights) != len(route.targets) or min(route.weights) < 1):
+            raise RulesError(f"{where}: give each target a weight of at least 1")
         for name in [*route.source, *route.targets]:
             if name not in names:
                 raise RulesError(f"{where}: there is no link {name!r}")

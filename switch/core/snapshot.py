@@ -9,7 +9,18 @@ from typing import Any
 
 import msgspec
 
-from switch.core.records import Advice, Breaker, CardUse, Finished, Incarnation, Meta, Record, Session, Transaction
+from switch.core.records import (
+    Advice,
+    Breaker,
+    CardUse,
+    Finished,
+    Incarnation,
+    Meta,
+    Rate,
+    Record,
+    Session,
+    Transaction,
+)
 from switch.core.state import State
 
 CHUNK_ITEMS = 200
@@ -43,6 +54,7 @@ TABLES: dict[str, Table] = {
     "dates": Table(str, str, "put_date"),
     "breakers": Table(str, Breaker, "put_breaker"),
     "paces": Table(str, int, "put_pace"),
+    "rates": Table(str, Rate, "put_rate"),
     "cards": Table(bytes, CardUse, "put_card"),
 }
 Row = tuple[str, Any, Any]

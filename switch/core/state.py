@@ -17,6 +17,7 @@ from switch.core.records import (
     Finished,
     Incarnation,
     Meta,
+    Rate,
     Session,
     Stage,
     Status,
@@ -27,6 +28,7 @@ from switch.core.rules import Link
 _encode = msgspec.msgpack.Encoder().encode
 _MASK = (1 << 64) - 1
 _LARGE = 1024  # bytes
+SECOND_MS = 1_000
 _OVER = (Status.LEFT, Status.DEAD)
 
 
@@ -57,12 +59,14 @@ class State:
         self.dates: dict[str, str] = {}  # link: its business date, MMDD
         self.breakers: dict[str, Breaker] = {}  # link: of those with a timeout since their last answer
         self.paces: dict[str, int] = {}  # link with a paced lane: log time before which nothing more of it is sent
+        self.rates: dict[str, Rate] = {}  # "link/name" or "route/name"
         self.cards: dict[bytes, CardUse] = {}  # account key: what stand-in approved for it
         # derived
         self.pending: dict[tuple[str, bytes], int] = {}  # (target, match key): transaction without outcome
         self.in_flight: dict[bytes, int] = {}  # outcome key: transaction
         self.stans_busy: set[tuple[str, int]] = set()  # (link, STAN) of requests without outcome, and of advices
         self.waiting: dict[str, int] = {}  # target: transactions without outcome
+        self.routed: dict[str, int] = {}  # route: the same
         self.undeliverable: dict[int, None] = {}
         self.unsent: dict[int, None] = {}
         self.originals: dict[bytes, tuple[int | bytes, ...]] = {}  # original key: transactions, keys of outcomes
@@ -133,7 +137,9 @@ class State:
             else:
                 self.pending.pop((item.target, item.match_key), None)
             self._busy(item.target, item.stan, busy=now)
-            self.waiting[item.target] = self.waiting.get(item.target, 0) + (1 if now else -1)
+            change = 1 if now else -1
+            self.waiting[item.target] = self.waiting.get(item.target, 0) + change
+            self.routed[item.route] = self.routed.get(item.route, 0) + change
         stage = None if new is None else new.stage
         for items, wanted in ((self.undeliverable, Stage.UNDELIVERABLE), (self.unsent, Stage.UNSENT)):
             if stage is wanted:
@@ -218,6 +224,10 @@ class State:
         self._note("paces", self.put_pace, key, self.paces.get(key))
         _set(self.paces, key, new)
 
+    def put_rate(self, key: str, new: Rate | None) -> None:
+        self._note("rates", self.put_rate, key, self.rates.get(key))
+        _set(self.rates, key, new)
+
     def put_card(self, key: bytes, new: CardUse | None) -> None:
         self._note("cards", self.put_card, key, self.cards.get(key))
         _set(self.cards, key, new)
@@ -263,6 +273,11 @@ class State:
         """Whether a request more may be forwarded to the link: each may become an advice that its lane has to keep."""
         return self.waiting.get(link.name, 0) < link.inflight_max and self.lane_size(link.name) < link.lane_max
 
+    def has_rate(self, key: str, limit: int) -> bool:
+        """Whether a limit of so many a second lets one more through in this second of log time. 0: no limit."""
+        seen = self.rates.get(key) if limit else None
+        return seen is None or self.meta.clock_ms - seen.began_ms >= SECOND_MS or seen.count < limit
+
     def lane_room(self, link: Link) -> bool:
         """Whether an advice more from outside may be kept for the link: these are never refused, so there is more room."""
         return self.lane_size(link.name) < 2 * link.lane_max
@@ -284,7 +299,8 @@ class State:
             "meta": {None: self.meta}, "incarnations": self.incarnations, "sessions": self.sessions,
             "transactions": self.transactions, "advices": self.advices, "outcomes": self.outcomes,
             "stans": self.stans, "closed": self.closed, "marks": self.marks, "dates": self.dates,
-            "breakers": self.breakers, "paces": self.paces, "cards": self.cards,
+            "breakers": self.breakers, "paces": self.paces, "rates": self.rates,
+            "cards": self.cards,
         }  # fmt: skip
         digests = self._digests
         for place, old in self._changed.items():

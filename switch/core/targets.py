@@ -4,7 +4,7 @@ import msgspec
 
 from messages.message import Codec, Message, MessageError, Outbound, Reason
 from switch.core.routing import Routing
-from switch.core.rules import Rules
+from switch.core.rules import Route, Rules
 from switch.core.state import State
 from switch.core.wires import Wire
 
@@ -29,20 +29,36 @@ class Targets:
         self._routing = Routing(rules)
         self._node = node
         self._incarnation = incarnation
-        self._turn = 0
+        self._turn = self._weighed = 0
 
-    def names(self, source: str, message: Message) -> list[str]:
-        return self._routing.targets(source, message.attributes)
+    def route(self, source: str, message: Message) -> Route | None:
+        return self._routing.route(source, message.attributes)
 
-    def choose(self, names: list[str], message: Message, codec: Codec, age_ms: int) -> Choice | Reason:
+    def order(self, route: Route, original: bytes, source: Codec) -> list[str]:
+        """The route's targets, as they are to be tried."""
+        names = route.targets
+        if route.strategy == "order" or len(names) < 2:
+            return names
+        if route.strategy == "least_outstanding":
+            return sorted(names, key=lambda name: self._state.waiting.get(name, 0))
+        if route.strategy == "weighted":
+            self._weighed += 1
+            first = _weighed(route.weights, self._weighed % sum(route.weights))
+        else:
+            first = int.from_bytes(source.account(original)[:4], "big") % len(names)
+        return [*names[first:], *names[:first]]
+
+    def choose(self, route: Route, names: list[str], message: Message, codec: Codec, age_ms: int) -> Choice | Reason:
         """A session of the first of these links that can carry it, or why none can. `codec`: of the message."""
         state = self._state
+        if not within(state, route):
+            return Reason.OVERLOAD
         reason = Reason.NO_ROUTE
         for name in names:
             wire = self._wires[name]
             if age_ms >= wire.link.timeout_ms:
                 return Reason.TOO_OLD
-            if not state.has_room(wire.link):
+            if not state.has_room(wire.link) or not state.has_rate(f"link/{name}", wire.link.rate_max):
                 reason = Reason.OVERLOAD
                 continue
             session = self._session(name)
@@ -85,3 +101,18 @@ class Targets:
             return None
         self._turn += 1
         return choice[self._turn % len(choice)]
+
+
+def within(state: State, route: Route) -> bool:
+    """Whether the route's own limits let one request more through."""
+    room = not route.inflight_max or state.routed.get(route.name, 0) < route.inflight_max
+    return room and state.has_rate(f"route/{route.name}", route.rate_max)
+
+
+def _weighed(weights: list[int], turn: int) -> int:
+    """Whose turn it is, of so many as the weights sum up to."""
+    for place, weight in enumerate(weights):
+        if turn < weight:
+            return place
+        turn -= weight
+    raise AssertionError("a turn is below the sum of the weights")

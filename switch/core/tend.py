@@ -133,12 +133,15 @@ class Tending:
         if transaction.reversal:
             return self._decide(transaction, Reason.REVERSED)
         age_ms = wire.link.timeout_ms - (transaction.deadline_ms - clock)
-        names = self._targets.names(transaction.link, message)
-        choice = self._targets.choose(names, message, wire.codec, age_ms)
+        route = self._targets.route(transaction.link, message)
+        if route is None:
+            return self._decide(transaction, Reason.NO_ROUTE)
+        names = self._targets.order(route, transaction.original, self._wires[transaction.link].codec)
+        choice = self._targets.choose(route, names, message, wire.codec, age_ms)
         if isinstance(choice, Choice):
             outbound = choice.outbound
             return Resend(
-                transaction.id, choice.target, choice.session, choice.stan, outbound.match_key, outbound.reference,
+                transaction.id, route.name, choice.target, choice.session, choice.stan, outbound.match_key, outbound.reference,
                 choice.date, choice.frame,
             )  # fmt: skip
         approval = self._stand_in(transaction, message, utc) if choice is Reason.LINK_DOWN else None
