@@ -116,7 +116,7 @@ class StandIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     name: str
     targets: list[str]
     bins: list[str] = []  # prefixes; none: any card
-    profiles: list[str] = ["purchase"]
+    profiles: list[str]
     currency: str  # as on the wire; the amounts are in its minor units
     amount_max: int  # of one request
     card_amount_max: int  # of a card and day

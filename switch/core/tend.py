@@ -160,7 +160,7 @@ class Tending:
             if not bins or not allows(rule, transaction):
                 continue
             account = source.account(transaction.original)
-            if not left(rule, self._state.cards.get(account), day, transaction.summary.amount):
+            if not left(self._state, rule, account, day, transaction.summary.amount, self._limits.stand_in_cards_max):
                 continue
             stan = target.stan(self._state, self._node)
             try:

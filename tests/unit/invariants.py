@@ -2,7 +2,7 @@
 
 from messages.message import Decision, Trait
 from switch.core import snapshot
-from switch.core.proposals import Acked, Attach, End, Input, Refuse, Reply, Request, Store
+from switch.core.proposals import Acked, Attach, End, Input, Redeliver, Refuse, Reply, Request, Store
 from switch.core.records import Role, Stage
 from switch.core.state import State, outcome_key
 
@@ -80,7 +80,7 @@ def _sessions(seen: Seen, state: State) -> None:
 def _requests(pair, proposals, accepted) -> None:
     seen, state = pair.seen, pair.state
     for proposal, holds in zip(proposals, accepted, strict=True):
-        if holds and isinstance(proposal, Request | Store | Attach | Reply | Refuse):
+        if holds and isinstance(proposal, Request | Store | Attach | Reply | Refuse | Redeliver):
             seen.owed[proposal.session] = seen.owed.get(proposal.session, 0) + 1
         if holds and isinstance(proposal, Store) and proposal.summary.is_(Trait.REVERSAL):
             _reversed(seen, state, proposal)

@@ -3,7 +3,7 @@
 import pytest
 from engines import DIALECT, Pair, answer_to, card, rules, transfer
 
-from switch.core.proposals import AdviceSend
+from switch.core.proposals import AdviceSend, Settle
 from switch.core.records import Role
 
 RETRY = {"timeout_ms": 500, "advice_retry_ms": 1_000, "advice_window": 2, "advice_tries_max": 2}
@@ -64,22 +64,108 @@ def test_an_advice_without_an_answer_is_repeated_and_marked_so(pair):
     assert first[4:] == second[4:]
 
 
-def test_one_that_is_never_answered_is_told_of_tried_more_seldom_and_holds_up_no_other(pair):
+def test_one_that_is_never_answered_is_parked_and_holds_up_no_other(pair):
     net = pair.connect()
     timed_out(pair, 4)
-    notes = []
     for _ in range(4):
-        for subject, proposal in pair.due("a"):
-            pair.append("a", proposal)
-            notes += pair.notes
-            pair.engines["a"].resolved(subject)
-        pair.pass_ms(1_000)
-    tried = {advice.id: advice.tries for advice in pair.state.advices.values()}
-    assert tried[1] == tried[2] == 3 and tried[3] >= 1, tried
-    assert notes.count("advice.unanswered") == 2
-    pair.pass_ms(10_000)
-    assert any(isinstance(p, AdviceSend) and p.advice == 1 for p in pair.tend("a"))
-    assert len(advices(pair, net)) > 4
+        pair.tend()
+        pair.pass_ms(2_000)
+    parked = {advice.id: advice.parked for advice in pair.state.advices.values()}
+    assert [parked[1], parked[2]] == ["unanswered"] * 2
+    assert len(advices(pair, net)) == 8, "each twice"
+    assert list(pair.state.parked["net"])[:2] == [1, 2]
+
+
+def test_waits_are_doubled_up_to_a_bound_and_spread():
+    pair = Pair(rules(net={**RETRY, "advice_tries_max": 9, "advice_window": 1, "advice_retry_max_ms": 3_000}))
+    pair.connect()
+    timed_out(pair)
+    waits = []
+    for _ in range(5):
+        pair.tend()
+        (advice,) = pair.state.advices.values()
+        waits.append(advice.deadline_ms - pair.state.meta.clock_ms)
+        pair.pass_ms(3_500)
+    for wait, whole in zip(waits, [1_000, 2_000, 3_000, 3_000, 3_000], strict=True):
+        assert 0.8 * whole <= wait <= whole, waits
+    assert len(set(waits[2:])) > 1
+
+
+def test_a_passing_refusal_is_tried_again_later_and_a_lasting_one_is_parked(pair):
+    net = pair.connect()
+    timed_out(pair)
+    pair.tend()
+    pair.receive(net, answer_to(advices(pair, net)[0], "91"))
+    assert not pair.tend(), "not at once"
+    pair.pass_ms(2_500)
+    pair.tend()
+    first, second = advices(pair, net)
+    assert DIALECT.decode(second).mti[3] == "1" and first[4:] == second[4:], "the same STAN and DE90"
+    pair.receive(net, answer_to(second, "30"))
+    (advice,) = pair.state.advices.values()
+    assert advice.parked == "30" and not pair.due("a")
+
+
+def test_an_operator_tries_a_parked_one_again_or_settles_it(pair):
+    net = pair.connect()
+    timed_out(pair)
+    pair.tend()
+    pair.receive(net, answer_to(advices(pair, net)[0], "12"))
+    assert pair.append("b", Settle(1, retry=True)) == [True]
+    assert pair.append("b", Settle(1, retry=True)) == [False], "it is parked no more"
+    pair.tend()
+    assert len(advices(pair, net)) == 2
+    pair.receive(net, answer_to(advices(pair, net)[1], "12"))
+    assert pair.append("a", Settle(1, retry=False)) == [True]
+    assert not pair.state.advices and not pair.state.stans_busy
+
+
+def test_the_answer_that_comes_to_a_parked_one_settles_it(pair):
+    net = pair.connect()
+    timed_out(pair)
+    for _ in range(4):
+        pair.tend()
+        pair.pass_ms(2_000)
+    assert pair.state.advices[1].parked
+    pair.receive(net, answer_to(advices(pair, net)[0]))
+    assert not pair.state.advices
+
+
+def test_what_is_not_found_is_tried_a_few_times_and_then_done_or_parked():
+    for template, left in (("done", 0), ("park", 1)):
+        pair = Pair(rules(net={**RETRY, "advice_tries_max": 9, "advice_not_found": template}))
+        net = pair.connect()
+        timed_out(pair)
+        for number in range(3):
+            assert pair.state.advices
+            pair.tend()
+            pair.receive(net, answer_to(advices(pair, net)[number], "25"))
+            pair.pass_ms(9_000)
+        pair.tend()
+        assert len(pair.state.parked.get("net", ())) == len(pair.state.advices) == left
+
+
+def test_an_old_one_is_parked():
+    pair = Pair(rules(net={**RETRY, "advice_expires_ms": 5_000}))
+    timed = pair.connect()
+    timed_out(pair)
+    pair.end(timed)
+    pair.pass_ms(6_000)
+    pair.connect()
+    pair.tend()
+    assert pair.state.advices[1].parked == "expired"
+
+
+def test_a_lane_is_drained_at_its_rate():
+    pair = Pair(rules(net={**RETRY, "advice_window": 9, "advice_rate_max": 2}))
+    net = pair.connect()
+    timed_out(pair, 5)
+    counts = []
+    for _ in range(4):
+        pair.tend()
+        counts.append(len(advices(pair, net)))
+        pair.pass_ms(500)
+    assert counts == [1, 2, 3, 4]
 
 
 def test_the_end_of_the_session_that_carried_it_sends_it_over_another(pair):

@@ -230,7 +230,7 @@ class Races(RuleBasedStateMachine):
             for frame in FRAMER.cut(remote.input[start - held :]).frames[:4]:
                 end = session.applied + frame.end - held
                 try:
-                    proposal = engine.offer(session, start, end, frame, 0)
+                    proposal = engine.offer(session, start, end, frame, 0, UTC)
                 except MessageError:
                     proposal = engine.ignore(session, start, end)
                 self.queues[node].append((("input", id_), proposal))

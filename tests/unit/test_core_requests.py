@@ -1,13 +1,13 @@
 """Requests: forwarded once, answered once, refused by record, bounded."""
 
 import pytest
-from engines import FRAMING, Pair, answer_to, card, rules, status, transfer
+from engines import FRAMING, Pair, answer_to, card, link, rules, status, transfer
 
 from messages.framing import Framer
 from messages.message import Decision
 from switch.core.proposals import Absorb, Answer, Refuse, Request
 from switch.core.records import Role, Stage
-from switch.core.rules import Limits
+from switch.core.rules import Limits, Rules
 
 
 @pytest.fixture
@@ -102,7 +102,8 @@ def test_an_answer_that_its_source_cannot_hold_is_absorbed_and_the_request_is_un
     assert pair.codes(terminal) not in ([], ["00"]) and len(pair.state.advices) == 1
 
 
-def test_an_advice_is_never_refused_since_silence_makes_its_sender_repeat(pair):
+def test_an_advice_is_never_refused_since_silence_makes_its_sender_repeat():
+    pair = Pair(Rules(links=[link("pos"), link("net", connect=["h:3"])]))
     terminal = pair.accept()
     assert isinstance(pair.receive(terminal, card(mti="0220")), Absorb)
     assert not pair.state.outcomes and not pair.outs(terminal)

@@ -1,7 +1,7 @@
 """Sessions: opening, slots, pieces, keep-alives, sign-on, echo, sign-off, moving and ending."""
 
 import pytest
-from engines import FRAMER, Pair, answer_to, card, link, network, rules
+from engines import UTC, FRAMER, Pair, answer_to, card, link, network, rules
 
 from messages.iso8583.options import Iso8583Options
 from messages.message import MessageError, NetworkFunction
@@ -151,7 +151,7 @@ def test_pieces_gather_until_the_frame_is_whole_and_are_bounded():
     assert pair.append("a", Piece(terminal, 0, 10, data[:10]), Piece(terminal, 10, 20, data[10:20])) == [True, True]
     assert pair.session(terminal).piece == data[:20]
     frame = FRAMER.cut(data).frames[0]
-    assert pair.append("a", engine.offer(pair.session(terminal), 20, len(data), frame, 0)) == [True]
+    assert pair.append("a", engine.offer(pair.session(terminal), 20, len(data), frame, 0, UTC)) == [True]
     assert pair.session(terminal).piece == b"" and pair.session(terminal).applied == len(data)
     assert pair.append("a", Piece(terminal, len(data), len(data) + 700, b"x" * 700)) == [False]
 

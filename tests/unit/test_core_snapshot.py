@@ -6,6 +6,7 @@ from engines import Pair, answer_to, card, rules, status, transfer
 
 from switch.core import snapshot
 from switch.core.proposals import Piece
+from switch.core.records import Breaker, CardUse, Rate
 from switch.core.rules import Limits
 
 
@@ -36,6 +37,11 @@ def test_every_table_comes_back_as_it_was():
     pair = busy()
     for engine in pair.engines.values():
         engine.state.put_mark("a frame", 1)
+        engine.state.put_date("net", "0301")
+        engine.state.put_breaker("net", Breaker(2, True))
+        engine.state.put_pace("net", 7)
+        engine.state.put_rate("link/net", Rate(5, 1))
+        engine.state.put_card(b"account", CardUse(3, 1, 100))
         engine.state.commit()
     for name in snapshot.TABLES:
         assert getattr(pair.state, name), name

@@ -69,12 +69,12 @@ def test_a_reversal_of_a_pending_stan_is_not_accepted(pair):
     pair.receive(terminal, card(1))
     pair.pass_ms(500)
     ((subject, timeout),) = pair.due("a")
-    pair.engines["a"].wires["net"]._stan = timeout.stan - 2
+    pair.engines["a"].wires["net"]._stan = timeout.advice.stan - 2
     pair.receive(pair.accept(), card(2))
     assert pair.append("a", timeout) == [False]
     pair.engines["a"].resolved(subject)
     pair.tend()
-    assert {advice.stan for advice in pair.state.advices.values()}.isdisjoint({timeout.stan})
+    assert {advice.stan for advice in pair.state.advices.values()}.isdisjoint({timeout.advice.stan})
 
 
 def test_an_echo_leaves_its_stan_behind_for_the_next_life(pair):

@@ -4,7 +4,7 @@ import pytest
 from engines import HEARTBEAT_MS, Pair, answer_to, card, rules, status, transfer
 
 from messages.message import Decision
-from switch.core.proposals import Absorb, Answer, Expire, Timeout
+from switch.core.proposals import Absorb, Answer, Timeout
 from switch.core.records import Role, Stage
 
 PENDING = rules(bank={"iso20022": {"timeout_profile": "pending"}}, hub={"timeout_ms": 1_000}, net={"timeout_ms": 1_000})
@@ -111,17 +111,6 @@ def test_a_timeout_before_its_time_is_refused(pair):
     terminal, _ = early.accept(), early.connect()
     early.receive(terminal, card())
     assert early.append("a", timeout) == [False]
-
-
-def test_an_advice_of_a_terminal_without_an_answer_is_let_go_and_forwarded_anew_when_repeated(pair):
-    terminal, net = pair.accept(), pair.connect()
-    pair.receive(terminal, card(mti="0220"))
-    pair.pass_ms(1_000)
-    assert [type(item) for item in pair.tend("a")] == [Expire]
-    assert not pair.state.transactions and not pair.outs(terminal) and pair.session(terminal).waiting == 0
-    pair.receive(terminal, card(mti="0221"))
-    pair.receive(net, answer_to(pair.forwarded(net)))
-    assert len(pair.sent(net, Role.FORWARD)) == 2 and len(pair.sent(terminal, Role.ANSWER)) == 1
 
 
 def test_a_pending_transfer_is_told_so_once_and_its_late_answer_still_decides(pair):

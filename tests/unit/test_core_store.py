@@ -1,0 +1,228 @@
+"""Advices from terminals: acknowledged and kept in one entry; reversals and their originals, in every order."""
+
+import pytest
+from engines import DIALECT, Pair, answer_to, card, rules
+
+from messages.message import Decision
+from switch.core.originals import Standing, find
+from switch.core.proposals import Absorb, Reply, Store
+from switch.core.records import Role
+from switch.core.rules import Limits
+
+
+@pytest.fixture
+def pair():
+    return Pair(rules(net={"timeout_ms": 1_000, "advice_retry_ms": 1_000}))
+
+
+def reversal(of=1, stan=None, mti="0400", **changes):
+    """A terminal's reversal of card(of)."""
+    original = f"0200{of:06d}0301100000{'123456'.zfill(11)}{0:011d}"
+    return card(of + 500 if stan is None else stan, mti=mti, de7="0301100100", de37=f"{of:012d}", de90=original, **changes)
+
+
+def approved(pair, terminal, net, number=1):
+    pair.receive(terminal, card(number))
+    pair.receive(net, answer_to(pair.forwarded(net)))
+    pair.ack(terminal)
+    pair.ack(net)
+
+
+def lane(pair, link="net"):
+    return [pair.state.advices[number] for number in pair.state.lanes.get(link, ())]
+
+
+def fields(payload):
+    return DIALECT.decode(payload).fields
+
+
+def test_an_advice_is_acknowledged_once_it_is_kept_and_goes_out_when_the_link_is_there(pair):
+    terminal = pair.accept()
+    assert isinstance(pair.receive(terminal, card(mti="0220")), Store)
+    assert pair.codes(terminal) == ["00"] and len(lane(pair)) == 1
+    assert not pair.tend(), "the link is down"
+    net = pair.connect()
+    pair.tend()
+    (advice,) = pair.sent(net, Role.ADVICE)
+    assert advice[:4] == b"0220"
+    pair.receive(net, answer_to(advice))
+    assert not pair.state.advices
+
+
+def test_its_repeat_is_answered_and_not_kept_again(pair):
+    terminal = pair.accept()
+    pair.receive(terminal, card(mti="0220"))
+    assert isinstance(pair.receive(terminal, card(mti="0221")), Reply)
+    assert pair.codes(terminal) == ["00", "00"] and len(lane(pair)) == 1
+
+
+def test_a_terminal_that_leaves_before_the_answer_to_its_advice_reverses_nothing(pair):
+    terminal = pair.accept()
+    pair.receive(terminal, card(mti="0220"))
+    pair.end(terminal, 0)
+    assert not pair.state.undeliverable and len(lane(pair)) == 1
+
+
+def test_a_reversal_names_its_original_as_it_was_sent_and_replaces_its_outcome(pair):
+    terminal, net = pair.accept(), pair.connect()
+    approved(pair, terminal, net)
+    sent = pair.state.stans
+    pair.receive(terminal, reversal())
+    assert pair.codes(terminal) == ["00"]
+    (advice,) = lane(pair)
+    out = fields(advice.payload)
+    assert out[90][:10] == f"0200{sent['net/a'] - 2:06d}", "the STAN that the network knows"
+    assert out[90][10:20] == "0301100000" and out[90][20:31] == "00000123456"
+    pair.ack(terminal)
+    assert isinstance(pair.receive(terminal, card(1, mti="0201")), Reply)
+    assert pair.codes(terminal) != ["00"], "the old approval is told to nobody"
+
+
+@pytest.mark.parametrize("code", ["51", "05"])
+def test_a_reversal_of_what_was_declined_is_acknowledged_and_goes_nowhere(pair, code):
+    terminal, net = pair.accept(), pair.connect()
+    pair.receive(terminal, card())
+    pair.receive(net, answer_to(pair.forwarded(net), code))
+    pair.receive(terminal, reversal())
+    assert pair.codes(terminal) == [code, "00"] and not lane(pair)
+
+
+def test_a_second_reversal_of_one_original_goes_nowhere(pair):
+    terminal, net = pair.accept(), pair.connect()
+    approved(pair, terminal, net)
+    pair.receive(terminal, reversal())
+    pair.receive(terminal, reversal(stan=777))
+    assert len(lane(pair)) == 1 and pair.codes(terminal)[-1] == "00"
+
+
+def test_the_switchs_own_reversal_and_the_terminals_reach_the_network_once(pair):
+    terminal, net = pair.accept(), pair.connect()
+    pair.receive(terminal, card())
+    pair.pass_ms(1_000)
+    pair.tend()
+    assert len(pair.sent(net, Role.ADVICE)) == 1
+    pair.receive(terminal, reversal())
+    pair.tend()
+    assert len(pair.state.advices) == 1 and len(pair.sent(net, Role.ADVICE)) == 1
+
+
+def test_while_the_original_is_in_flight_its_reversal_follows_the_answer(pair):
+    terminal, net = pair.accept(), pair.connect()
+    pair.receive(terminal, card())
+    pair.receive(terminal, reversal())
+    assert not pair.tend(), "it waits"
+    pair.receive(net, answer_to(pair.forwarded(net)))
+    assert pair.only().outcome.decision is Decision.DECLINED, "it is told as reversed"
+    pair.tend()
+    assert len(pair.sent(net, Role.ADVICE)) == 1
+    identity = pair.only().summary.identity
+    pair.ack(terminal)
+    assert find(pair.state, "pos", identity)[0] is Standing.UNDONE
+
+
+def test_one_that_waited_is_dropped_when_the_original_was_declined(pair):
+    terminal, net = pair.accept(), pair.connect()
+    pair.receive(terminal, card())
+    pair.receive(terminal, reversal())
+    pair.receive(net, answer_to(pair.forwarded(net), "51"))
+    assert not pair.state.advices and pair.codes(terminal) == ["00", "51"]
+
+
+def test_one_that_waited_goes_out_when_the_original_timed_out_and_the_switch_sends_none(pair):
+    terminal, net = pair.accept(), pair.connect()
+    pair.receive(terminal, card())
+    pair.receive(terminal, reversal())
+    pair.pass_ms(1_000)
+    pair.tend()
+    (advice,) = pair.sent(net, Role.ADVICE)
+    assert fields(advice)[11] == f"{lane(pair)[0].stan:06d}" and len(pair.state.advices) == 1
+
+
+def test_an_answer_that_was_offered_before_the_reversal_is_offered_anew(pair):
+    terminal, net = pair.accept(), pair.connect()
+    pair.receive(terminal, card())
+    stale = pair.offer(net, answer_to(pair.forwarded(net)))
+    pair.receive(terminal, reversal())
+    assert pair.append("a", stale) == [False]
+    pair.receive(net, answer_to(pair.forwarded(net)))
+    assert pair.codes(terminal)[0] == "00" and pair.codes(terminal)[1] != "00"
+
+
+def test_a_reversal_that_overtakes_its_original_is_remembered_and_blocks_it(pair):
+    terminal, net = pair.accept(), pair.connect()
+    pair.receive(terminal, reversal())
+    assert pair.codes(terminal) == ["00"] and len(lane(pair)) == 1
+    pair.receive(terminal, card())
+    assert not pair.sent(net, Role.FORWARD) and pair.codes(terminal)[-1] != "00"
+    pair.receive(terminal, reversal(stan=900))
+    assert len(lane(pair)) == 1, "nothing more is to be undone"
+
+
+def test_a_request_that_was_offered_before_the_reversal_is_refused(pair):
+    terminal, other, _ = pair.accept(), pair.accept(), pair.connect()
+    stale = pair.offer(terminal, card())
+    pair.receive(other, reversal())
+    assert pair.append("a", stale) == [False]
+
+
+def test_what_never_came_here_may_be_acknowledged_only():
+    pair = Pair(rules(pos={"unknown_original": "acknowledge"}))
+    terminal = pair.accept()
+    pair.receive(terminal, reversal())
+    assert pair.codes(terminal) == ["00"] and not lane(pair)
+
+
+def test_advices_about_one_original_go_in_their_order_and_others_pass():
+    pair = Pair(rules(net={"advice_window": 4, "advice_retry_ms": 1_000}))
+    terminal, net = pair.accept(), pair.connect()
+    approved(pair, terminal, net, 1)
+    approved(pair, terminal, net, 2)
+    named = card(1)
+    original = DIALECT.decode(reversal()).fields[90]
+    pair.receive(terminal, card(11, mti="0220", de90=original))
+    pair.receive(terminal, reversal(1))
+    pair.receive(terminal, reversal(2))
+    pair.tend()
+    first = [payload[:4] for payload in pair.sent(net, Role.ADVICE)]
+    assert sorted(first) == [b"0220", b"0400"] and named
+    pair.receive(net, answer_to(next(p for p in pair.sent(net, Role.ADVICE) if p[:4] == b"0220")))
+    pair.tend()
+    assert len(pair.sent(net, Role.ADVICE)) == 3
+
+
+def test_a_partial_reversal_leaves_the_approval(pair):
+    terminal, net = pair.accept(), pair.connect()
+    approved(pair, terminal, net)
+    pair.receive(terminal, reversal(de95=f"{400:012d}{0:012d}C00000000C00000000"))
+    assert len(lane(pair)) == 1
+    pair.ack(terminal)
+    pair.receive(terminal, card(1, mti="0201"))
+    assert pair.codes(terminal) == ["00"]
+
+
+def test_more_advices_than_a_lane_holds_are_left_to_their_sender():
+    pair = Pair(rules(net={"lane_max": 1}))
+    terminal = pair.accept()
+    kinds = [type(pair.receive(terminal, card(number, mti="0220"))) for number in range(1, 5)]
+    assert kinds == [Store, Store, Absorb, Absorb]
+
+
+def test_all_of_it_survives_a_takeover_and_a_snapshot(pair):
+    terminal, net = pair.accept(), pair.connect(node="b")
+    pair.receive(terminal, card())
+    pair.receive(terminal, reversal())
+    pair.reload("b")
+    pair.die("a", held=[terminal])
+    pair.receive(net, answer_to(pair.forwarded(net)))
+    pair.tend()
+    assert pair.only().outcome.decision is Decision.DECLINED and len(pair.sent(net, Role.ADVICE)) == 1
+
+
+def test_an_outcome_that_is_replaced_moves_to_the_open_segment():
+    pair = Pair(rules(limits=Limits(segment_outcomes=1)))
+    terminal, net = pair.accept(), pair.connect()
+    approved(pair, terminal, net)
+    closed = next(iter(pair.state.segments))
+    pair.receive(terminal, reversal())
+    assert closed not in pair.state.segments
+    assert pair.loaded("b").state.hash() == pair.state.hash()
