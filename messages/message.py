@@ -88,7 +88,7 @@ class Summary(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     profile: str = ""  # "purchase", "cash", ...: of profiles.py
     traits: int = 0  # Trait flags
-    amount: int = 0  # minor units
+    amount: int = 0  # minor units; of a partial reversal what it leaves
     currency: str = ""  # as on the wire
     identity: bytes = b""  # by which later messages of the same source name it
     refers: bytes = b""  # the identity of the message that it is about: a reversal's or a completion's original
@@ -178,6 +178,7 @@ class Codec(Protocol):
 
     rail: str  # "iso8583" or "iso20022": answers and outcomes travel between links of one rail only
     stan_digits: int  # width of DE11 in this dialect (6, or 12 in 2003); 0 where the rail has no STAN
+    takes_partial: bool  # whether this link, as a source, takes approvals of a part of the amount
 
     def decode(self, payload: bytes) -> Message:
         """Parse one payload (no frame). Raises MessageError for anything that is not a valid message."""
@@ -222,6 +223,14 @@ class Codec(Protocol):
 
         `original` is the source codec's. None when its profile, or this rail, has no reversal for it.
         """
+        ...
+
+    def reference(self, original: bytes, stan: int) -> bytes:
+        """The reference of a request that was forwarded to this link under this STAN, as it came in all else."""
+        ...
+
+    def partial(self, outcome: Outcome) -> bool:
+        """Whether an answer of this link approves a part of the amount only."""
         ...
 
     def verdict(self, outcome: Outcome) -> Verdict:

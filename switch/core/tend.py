@@ -5,7 +5,7 @@ Each thing has one incarnation that acts for it, by log order; the others leave 
 
 from collections.abc import Iterable, Iterator
 
-from messages.message import Decision, Kind, MessageError, NetworkFunction, Outbound, Outcome, Reason
+from messages.message import Cause, Decision, Kind, MessageError, NetworkFunction, Outbound, Outcome, Reason
 from switch.core.proposals import (
     AdviceSend,
     End,
@@ -69,13 +69,13 @@ class Tending:
             return Expire(transaction.id)
         outcome = self._wires[transaction.link].codec.refuse(transaction.original, Reason.TIMEOUT)
         interim = outcome.decision is Decision.INTERIM  # by the link's profile: undone by nobody yet
-        stan, reversal = (0, NOTHING) if interim else self._reversal(transaction, utc)
+        stan, reversal = (0, NOTHING) if interim else self._reversal(transaction, utc, Cause.TIMEOUT)
         frames = self._frames(transaction, outcome)
         return Timeout(transaction.id, outcome, frames, reversal.payload, reversal.match_key, stan)
 
     def _undo(self, transaction: Transaction, utc: float) -> Proposal:
         outcome = self._wires[transaction.link].codec.refuse(transaction.original, Reason.UNDELIVERABLE)
-        stan, reversal = self._reversal(transaction, utc)
+        stan, reversal = self._reversal(transaction, utc, Cause.UNDELIVERABLE)
         frames = self._frames(transaction, outcome)
         return Undo(transaction.id, outcome, frames, reversal.payload, reversal.match_key, stan)
 
@@ -95,12 +95,13 @@ class Tending:
         except MessageError:
             return b""
 
-    def _reversal(self, transaction: Transaction, utc: float) -> tuple[int, Outbound]:
+    def _reversal(self, transaction: Transaction, utc: float, cause: Cause) -> tuple[int, Outbound]:
         """The advice that undoes the request at its target, under its own STAN; an empty one where there is none."""
         wire = self._wires[transaction.target]
         stan = wire.stan(self._state, self._node)
         try:
-            reversal = wire.codec.reversal(transaction.original, transaction.stan, stan, utc)
+            reference = wire.codec.reference(transaction.original, transaction.stan)
+            reversal = wire.codec.reversal(transaction.original, reference, stan, utc, cause)
         except MessageError:
             reversal = None
         return stan, reversal or NOTHING
