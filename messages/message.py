@@ -88,7 +88,7 @@ class Summary(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     profile: str = ""  # "purchase", "cash", ...: of profiles.py
     traits: int = 0  # Trait flags
-    amount: int = 0  # minor units
+    amount: int = 0  # minor units; of a partial reversal what it leaves
     currency: str = ""  # as on the wire
     identity: bytes = b""  # by which later messages of the same source name it
     refers: bytes = b""  # the identity of the message that it is about: a reversal's or a completion's original

@@ -21,14 +21,17 @@ from tools.transfer_requests import built_in_templates
 
 SLICE_S = 0.004  # of each case in each round: most slices are not interrupted
 
-# in the formats of both versions where those differ, the 1993 form is below
+# where the formats of the versions differ, the later form is below
 PURCHASE_1987 = {
     3: "000000", 4: "000000012345", 7: "1122123456", 11: "123456", 12: "123456", 13: "1122", 18: "5411", 22: "051",
     25: "00", 32: "00000123456", 37: "123456789012", 41: "TERM0001", 42: "MERCHANT0000001",
     43: "A SHOP                   BRUSSELS     BE", 49: "978", 52: "0123456789ABCDEF",
 }  # fmt: skip
 PURCHASE_1993 = {**PURCHASE_1987, 12: "261122123456", 22: "051000000001", 24: "200", 25: "1400"}
-PURCHASES = {"1987": ("0200", PURCHASE_1987), "1993": ("1200", PURCHASE_1993)}
+PURCHASE_2003 = {number: value for number, value in PURCHASE_1993.items() if number not in (18, 49)} | {
+    4: "9782000000012345", 11: "000000123456", 12: "20261122123456", 22: "00" * 15 + "01", 26: "5411",
+}  # fmt: skip
+PURCHASES = {"1987": ("0200", PURCHASE_1987), "1993": ("1200", PURCHASE_1993), "2003": ("2200", PURCHASE_2003)}
 
 
 class Cost(msgspec.Struct, frozen=True):

@@ -20,6 +20,7 @@ from messages.iso20022.schemas import load_schemas
 from messages.iso20022.status_report import Report, Toward, write
 from messages.message import (
     Attributes,
+    Cause,
     Codec,
     Decision,
     Kind,
@@ -29,9 +30,14 @@ from messages.message import (
     Outbound,
     Outcome,
     Reason,
+    Summary,
+    Trait,
+    Verdict,
 )
 
 _SEPARATOR = "\x1f"  # XML 1.0 allows it in no value, so keys cannot run into each other
+# a transfer without an answer is confirmed negatively to the creditor's agent
+_TRAITS = (Trait.MONEY | Trait.TIMEOUT_REVERSAL).value
 _REPEATS = ("DUPL", "CODU")  # CpyDplct: duplicate, copy of a duplicate
 
 
@@ -54,6 +60,7 @@ class Iso20022Codec:
 
     rail = "iso20022"
     stan_digits = 0
+    takes_partial = True
 
     def __init__(self, options: Iso20022Options) -> None:
         """Raises SchemaError for a schema_dir that cannot be used."""
@@ -83,6 +90,7 @@ class Iso20022Codec:
 
     def _request(self, message: BusinessMessage, repeat: bool) -> Message:
         transfer = read_credit_transfer(message)
+        key = self._duplicate_key("pacs.008", transfer.instructing.identity, transfer.references)
         return Message(
             kind=Kind.REQUEST,
             attributes=Attributes(
@@ -92,10 +100,11 @@ class Iso20022Codec:
                 amount=transfer.amount,
             ),
             match_key=self._match_key(transfer.references),
-            duplicate_key=self._duplicate_key("pacs.008", transfer.instructing.identity, transfer.references),
+            duplicate_key=key,
             digest=_digest(message.document),
             repeat=repeat,
             body=Body(message, transfer),
+            summary=Summary("transfer", _TRAITS, transfer.amount, transfer.currency, key),
         )
 
     def _answer(self, message: BusinessMessage, repeat: bool) -> Message:
@@ -142,8 +151,13 @@ class Iso20022Codec:
             raise MessageError("is not a request", "/Document")
         return remember(body.message, body.facts).encode()
 
-    def forward(self, message: Message, stan: int, source: Codec) -> Outbound:
-        """The payload as it came, byte for byte; its match key by this link's references. This rail has no STAN."""
+    def forward(
+        self, message: Message, stan: int, source: Codec, *, reference: bytes = b"", date: str = ""
+    ) -> Outbound:
+        """The payload as it came, byte for byte; its match key by this link's references.
+
+        This rail has no STAN, and nothing in a message refers to what was sent under other names: no reference.
+        """
         body = _body(message)
         return Outbound(body.message.payload, self._match_key(body.facts.references))
 
@@ -169,7 +183,35 @@ class Iso20022Codec:
             return Outcome(Decision.INTERIM, f"PDNG/{code}", b"")
         return Outcome(Decision.DECLINED, f"RJCT/{code}", b"")
 
-    def reversal(self, original: bytes, outbound_stan: int, stan: int, utc: float) -> Outbound:
+    def accept(self, original: bytes) -> Outcome:
+        """Raises MessageError: this rail has no advices."""
+        raise MessageError("ISO 20022 has no advice to accept", "/Document")
+
+    def approve(self, original: bytes, stan: int) -> Outcome:
+        """Raises MessageError: nobody but the creditor's agent accepts a transfer."""
+        raise MessageError("a credit transfer is not approved in its receiver's place", "/Document")
+
+    def stand_in_advice(self, original: bytes, outcome: Outcome, cause: Cause, stan: int, utc: float) -> Outbound:
+        """Raises MessageError, as approve does."""
+        raise MessageError("a credit transfer is not approved in its receiver's place", "/Document")
+
+    def partial(self, outcome: Outcome) -> bool:
+        """False: a transfer is taken as a whole."""
+        return False
+
+    def account(self, original: bytes) -> bytes:
+        """Raises MessageError: this rail has no stand-in."""
+        raise MessageError("ISO 20022 has no stand-in", "/Document")
+
+    def difference(self, key: bytes, other: bytes) -> tuple[str, ...]:
+        pairs = zip(self.options.match, key.decode().split(_SEPARATOR), other.decode().split(_SEPARATOR), strict=False)
+        return tuple(name for name, mine, theirs in pairs if mine != theirs)
+
+    def verdict(self, outcome: Outcome) -> Verdict:
+        """DONE: a negative confirmation wants no answer."""
+        return Verdict.DONE
+
+    def reversal(self, original: bytes, reference: bytes, stan: int, utc: float, cause: Cause) -> Outbound:
         """The negative confirmation of the EPC SCT Inst scheme: a pacs.002 RJCT to the creditor's agent.
 
         It wants no answer, so its match key is b"".

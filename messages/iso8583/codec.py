@@ -1,18 +1,24 @@
 """The codec of an ISO 8583 link: what its messages mean to the switch, and the messages the switch sends on it."""
 
-import re
-import time
 from collections.abc import Mapping
 from hashlib import blake2b
+from types import MappingProxyType
 
+from messages.iso8583.advices import Advices, utc_time
+from messages.iso8583.codes import LinkCodes
 from messages.iso8583.dialect import Dialect, Iso8583
+from messages.iso8583.keys import field_numbers, key_of
 from messages.iso8583.loader import load_dialect
-from messages.iso8583.mti import answer_mti, is_repeat, kind_of, unmarked
-from messages.iso8583.options import Iso8583Options, approved_pattern, field_numbers, response_codes
+from messages.iso8583.mti import answer_mti, is_repeat, is_reversal, kind_of, unmarked
+from messages.iso8583.options import Iso8583Options, network_codes
+from messages.iso8583.profiles import Profiles
 from messages.iso8583.record import Record, account, answer_record, pack, request_record, unpack
+from messages.iso8583.references import reference_of
 from messages.iso8583.rules import RULES
+from messages.iso8583.summaries import Summaries
 from messages.message import (
     Attributes,
+    Cause,
     Codec,
     Decision,
     Kind,
@@ -22,12 +28,20 @@ from messages.message import (
     Outbound,
     Outcome,
     Reason,
+    Summary,
+    Verdict,
 )
 
 _BIN_DIGITS = 11
 _NETWORK_KEY = (7, 11)  # network management carries no retrieval reference or terminal
+_SUMMARIZED = (Kind.REQUEST, Kind.ADVICE)
+_NO_SUMMARY = Summary()
 _ANSWERS = (Kind.ANSWER, Kind.ADVICE_ANSWER)
 _NETWORK = (Kind.NETWORK_REQUEST, Kind.NETWORK_ANSWER)
+_SENT = (NetworkFunction.SIGN_ON, NetworkFunction.SIGN_OFF, NetworkFunction.ECHO)
+_DATE = 15
+_APPROVAL_CODE = 38
+_NO_FIELDS: Mapping[int, str] = MappingProxyType({})
 # a repeat may be sent anew at another time, with a fresh PIN block, security counter and MAC
 _CHANGES_IN_REPEATS = frozenset((7, 52, 53, 64, 128))
 
@@ -42,14 +56,19 @@ class Iso8583Codec:
         self.dialect = dialect = load_dialect(options.dialect)
         if 11 not in dialect.fields:
             raise ValueError(f"dialect {dialect.name} has no DE11")
+        self.takes_partial = options.partial
         self.stan_digits = dialect.fields[11].notation.length
         self._match = field_numbers(options.match, "match", dialect.fields)
         self._duplicate = field_numbers(options.duplicate, "duplicate", dialect.fields)
-        self._codes = response_codes(options, dialect.version)
+        if dialect.version not in RULES:
+            raise ValueError(f"no rules for ISO 8583:{dialect.version}: one of {', '.join(RULES)}")
         self._rules = rules = RULES[dialect.version]
-        self._approved: re.Pattern[str] = approved_pattern(options, dialect.version)
-        self._reversal_mti = options.reversal_mti or rules.reversal_mti
-        self._network_functions = {code: function for function, code in rules.network_codes.items()}
+        self._codes = LinkCodes(options, dialect.version)
+        profiles = Profiles(options.profiles)
+        self._summaries = Summaries(dialect, options, profiles)
+        self._advices = Advices(dialect, options, profiles)
+        self._trace = self._advices.trace
+        self._network_functions = network_codes(options, rules.network_codes)
         self._network_fields = {int(name): value for name, value in options.network_fields.items()}
         self._same: dict[str, frozenset[int]] = {}
         self._check_options()
@@ -58,37 +77,37 @@ class Iso8583Codec:
         body = self.dialect.decode(payload)
         mti, fields = body.mti, body.fields
         kind = kind_of(mti, self.dialect.version)
-        amount = fields.get(4)
-        attributes = Attributes(
-            mti,
-            account(fields)[:_BIN_DIGITS],
-            "",
-            fields.get(3, ""),
-            fields.get(49, ""),
-            int(amount) if amount is not None and amount.isdecimal() else None,
-        )
+        currency, amount = self._summaries.money(fields)
+        attributes = Attributes(mti, account(fields)[:_BIN_DIGITS], "", fields.get(3, ""), currency, amount)
+        function = self._network_function(fields) if kind in _NETWORK else None
         return Message(
             kind,
             attributes,
             self._match_key(mti, fields),
-            _key(mti[1:3], fields, self._duplicate),
+            key_of(mti[1:3], fields, self._duplicate),
             self._digest(body),
             is_repeat(mti),
             body,
             self._outcome(body, kind) if kind in _ANSWERS or kind is Kind.NETWORK_ANSWER else None,
-            self._network_function(fields) if kind in _NETWORK else None,
+            function,
+            self._summaries.of(mti, kind, fields, currency, amount) if kind in _SUMMARIZED else _NO_SUMMARY,
+            fields.get(_DATE, "") if function is NetworkFunction.CUTOVER else "",
         )
 
     def original(self, message: Message) -> bytes:
         return pack(request_record(message.body))
 
-    def forward(self, message: Message, stan: int, source: Codec) -> Outbound:
+    def forward(
+        self, message: Message, stan: int, source: Codec, *, reference: bytes = b"", date: str = ""
+    ) -> Outbound:
         body: Iso8583 = message.body
-        mti = unmarked(body.mti)
+        mti = self._advices.forwarded_mti(body.mti)
         raw = self._raw(body)
-        trace = self._trace(stan)
-        raw[11] = self.dialect.encode_field(11, trace)
-        return Outbound(self.dialect.assemble(mti, raw), self._match_key(mti, {**body.fields, 11: trace}))
+        fields = dict(body.fields)
+        for number, value in self._advices.forwarded(mti, stan, reference, date).items():
+            raw[number] = self.dialect.encode_field(number, value)
+            fields[number] = value
+        return Outbound(self.dialect.assemble(mti, raw), self._match_key(mti, fields), reference_of(mti, fields))
 
     def answer(self, original: bytes, outcome: Outcome) -> bytes:
         request = unpack(original)
@@ -97,30 +116,43 @@ class Iso8583Codec:
         raw = self._own(decided)
         raw = {**{number: own[number] for number in self._rules.echoed if number in own}, **raw}
         for number in self._rules.identifying:
-            if number in own and (number != 4 or number not in raw or outcome.code not in self._rules.partial):
+            if number in own and (number != 4 or number not in raw or outcome.code not in self._codes.partial):
                 raw[number] = own[number]
         return self.dialect.assemble(answer_mti(request.mti), raw)
 
     def refuse(self, original: bytes, reason: Reason) -> Outcome:
-        code = self._codes[reason]
-        record = Record(self.dialect.name, answer_mti(unpack(original).mti), {39: self.dialect.encode_field(39, code)})
-        return Outcome(Decision.DECLINED, code, pack(record))
+        return self._decide(original, Decision.DECLINED, self._codes.refused[reason])
 
-    def reversal(self, original: bytes, outbound_stan: int, stan: int, utc: float) -> Outbound | None:
+    def accept(self, original: bytes) -> Outcome:
+        return self._decide(original, Decision.APPROVED, self._accepted(original))
+
+    def approve(self, original: bytes, stan: int) -> Outcome:
+        # six digits and never 000000, which is read as none
+        fields = {_APPROVAL_CODE: f"{(stan - 1) % 999_999 + 1:06d}"} if _APPROVAL_CODE in self.dialect.fields else {}
+        return self._decide(original, Decision.APPROVED, self._accepted(original), fields)
+
+    def partial(self, outcome: Outcome) -> bool:
+        return outcome.decision is Decision.APPROVED and outcome.code in self._codes.partial
+
+    def account(self, original: bytes) -> bytes:
         record = unpack(original)
-        if record.mti[1] not in "12" or record.mti[2] != "0":
-            return None
-        request = record.message()
-        self._require_version(request.dialect)
-        sent = request.fields
-        here = self.dialect.fields
-        fields = {number: sent[number] for number in self._rules.reversed if number in sent and number in here}
-        if record.pan:
-            fields[2] = record.pan
-        fields[7] = _time(utc, "%m%d%H%M%S")
-        fields[11] = self._trace(stan)
-        fields.update(self._original_data(unmarked(request.mti), self._trace(outbound_stan), sent))
-        return self._outbound(self._reversal_mti, fields)
+        pan = record.pan or account(record.message().fields)
+        return blake2b(pan.encode(), digest_size=16).digest()
+
+    def difference(self, key: bytes, other: bytes) -> tuple[str, ...]:
+        names = ["MTI", *[f"DE{number}" for number in (_NETWORK_KEY if key[:1] == b"8" else self._match)]]
+        pairs = zip(names, key.split(b"|"), other.split(b"|"), strict=False)
+        return tuple(name for name, mine, theirs in pairs if mine != theirs)
+
+    def verdict(self, outcome: Outcome) -> Verdict:
+        return self._codes.verdict(outcome)
+
+    def reversal(self, original: bytes, reference: bytes, stan: int, utc: float, cause: Cause) -> Outbound | None:
+        sent = self._advices.reversal(original, reference, stan, utc, cause)
+        return None if sent is None else self._outbound(*sent)
+
+    def stand_in_advice(self, original: bytes, outcome: Outcome, cause: Cause, stan: int, utc: float) -> Outbound:
+        return self._outbound(*self._advices.stand_in(original, outcome.content, cause, stan, utc))
 
     def repeat(self, payload: bytes) -> bytes:
         last = self.dialect.mti_length - 1
@@ -129,45 +161,57 @@ class Iso8583Codec:
         )  # its low bit in ASCII, EBCDIC and BCD
 
     def network_request(self, function: NetworkFunction, stan: int, utc: float) -> Outbound | None:
-        code = self._rules.network_codes.get(function)
-        if code is None or not (self.options.sign_on or function is NetworkFunction.ECHO):
+        if function not in _SENT or not (self.options.sign_on or function is NetworkFunction.ECHO):
             return None
-        fields = {7: _time(utc, "%m%d%H%M%S"), 11: self._trace(stan), **self._network_fields}
-        if self.dialect.version != "1987":
-            fields[12] = _time(utc, "%y%m%d%H%M%S")
-        fields[self._rules.network_field] = code
+        fields = {number: utc_time(utc, form) for number, form in self._rules.network_times.items()}
+        fields |= {11: self._trace(stan), **self._network_fields}
+        fields[self._rules.network_field] = next(
+            code for code, meaning in self._network_functions.items() if meaning is function
+        )
         return self._outbound(self._rules.network_mti, fields)
 
     def network_answer(self, message: Message) -> bytes:
         body: Iso8583 = message.body
         echoed = (*self._rules.identifying, *self._rules.echoed)
         raw = {number: body.raw[number] for number in echoed if number in body.raw}
-        raw[39] = self.dialect.encode_field(39, self._rules.network_accepted)
+        raw[39] = self.dialect.encode_field(39, self._codes.accepted(body.mti[1]))
         return self.dialect.assemble(answer_mti(body.mti), raw)
 
     def _check_options(self) -> None:
         """Every value of the configuration must be one that this dialect can send."""
         try:
-            kind_of(self._reversal_mti, self.dialect.version)
-            for code in self._codes.values():
+            if not is_reversal(self._advices.reversal_mti):
+                raise MessageError("not a reversal", "MTI", 0)
+            kind_of(self._advices.reversal_mti, self.dialect.version)
+            for code in self._codes.sent():
                 # n would be filled with a zero on the left: a refusal 68 would become the approval 068
                 if len(code) != self.dialect.fields[39].notation.length:
                     raise MessageError("not as long as the field", "DE39")
                 self.dialect.encode_field(39, code)
-            for number, value in self._network_fields.items():
-                self.dialect.encode_field(number, value)
+            options = self.options
+            own = [*options.reversal_fields.values(), *options.stand_in_fields.values(), options.network_fields]
+            functions = [{str(self._rules.network_field): code} for code in options.network_codes]
+            for fields in (*own, *functions):
+                for name, value in fields.items():
+                    self.dialect.encode_field(int(name), value)
         except (MessageError, KeyError, IndexError) as error:
-            raise ValueError(f"reversal_mti, response_codes or network_fields: {error}") from None
+            raise ValueError(f"reversal_mti, a code or a field that the options give: {error}") from None
 
-    def _trace(self, stan: int) -> str:
-        return f"{stan:0{self.stan_digits}d}"
+    def _accepted(self, original: bytes) -> str:
+        return self._codes.accepted(unpack(original).mti[1])
+
+    def _decide(self, original: bytes, decision: Decision, code: str, fields: Mapping[int, str] = _NO_FIELDS) -> Outcome:
+        """An outcome of the switch's own."""
+        values = {**fields, 39: code}
+        raw = {number: self.dialect.encode_field(number, value) for number, value in values.items()}
+        return Outcome(decision, code, pack(Record(self.dialect.name, answer_mti(unpack(original).mti), raw)))
 
     def _outbound(self, mti: str, fields: dict[int, str]) -> Outbound:
         raw = {number: self.dialect.encode_field(number, value) for number, value in fields.items()}
-        return Outbound(self.dialect.assemble(mti, raw), self._match_key(mti, fields))
+        return Outbound(self.dialect.assemble(mti, raw), self._match_key(mti, fields), reference_of(mti, fields))
 
     def _match_key(self, mti: str, fields: Mapping[int, str]) -> bytes:
-        return _key(mti[1], fields, _NETWORK_KEY if mti[1] == "8" else self._match)
+        return key_of(mti[1], fields, _NETWORK_KEY if mti[1] == "8" else self._match)
 
     @staticmethod
     def _digest(body: Iso8583) -> bytes:
@@ -182,22 +226,11 @@ class Iso8583Codec:
         if not code and kind is Kind.ANSWER:
             raise MessageError("an answer without a response code", "DE39")
         # an advice, and a sign-on, is acknowledged by an answer without a code, too
-        accepted = kind is Kind.NETWORK_ANSWER and code == self._rules.network_accepted
-        approves = not code or accepted or self._approved.fullmatch(code) is not None
+        approves = self._codes.approves(body.mti[1], code)
         return Outcome(Decision.APPROVED if approves else Decision.DECLINED, code, pack(answer_record(body)))
 
     def _network_function(self, fields: dict[int, str]) -> NetworkFunction:
         return self._network_functions.get(fields.get(self._rules.network_field, ""), NetworkFunction.OTHER)
-
-    def _original_data(self, mti: str, stan: str, sent: dict[int, str]) -> dict[int, str]:
-        """What names the reversed request: DE90 of 1987; DE24, DE25 and DE56 of 1993."""
-        if self.dialect.version == "1987":
-            values = {"mti": mti, "stan": stan, "transmission": sent.get(7, "")}
-            values |= {"acquirer_id": sent.get(32, ""), "forwarder_id": sent.get(33, "")}
-            return {90: self.dialect.join_subfields(90, values)}
-        values = {"mti": mti, "stan": stan, "local_time": sent.get(12, ""), "acquirer_id": sent.get(32, "")}
-        # 400: full reversal, the transaction did not complete as approved; 4021: timed out waiting for the response
-        return {24: "400", 25: "4021", 56: self.dialect.join_subfields(56, values)}
 
     def _own(self, record: Record) -> dict[int, bytes]:
         """A record's encoded fields in this link's dialect."""
@@ -229,12 +262,3 @@ class Iso8583Codec:
     def _require_version(self, source: Dialect) -> None:
         if source.version != self.dialect.version:
             raise MessageError(f"ISO 8583:{source.version} is not translated to {self.dialect.version}", "MTI", 0)
-
-
-def _key(prefix: str, fields: Mapping[int, str], numbers: tuple[int, ...]) -> bytes:
-    """Values without the blanks that fill fixed fields, since an answer may be filled otherwise than its request."""
-    return "|".join([prefix, *[fields.get(number, "").strip() for number in numbers]]).encode()
-
-
-def _time(utc: float, form: str) -> str:
-    return time.strftime(form, time.gmtime(utc))

@@ -1,45 +1,54 @@
 """The options of a link's ISO 8583 side, as its configuration gives them, and their check."""
 
-import re
-from collections.abc import Container
+from typing import Literal
 
 import msgspec
 
-from messages.iso8583.rules import RULES
-from messages.message import Reason
+from messages.iso8583.profiles import ProfileOption
+from messages.message import Cause, NetworkFunction, Reason
+
+FunctionName = Literal["sign_on", "sign_off", "echo", "key_change", "cutover", "other"]
 
 
 class Iso8583Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Fields are written as their number ("11"). What is empty or absent takes the version's default (rules.py)."""
+    """Fields are written as their number ("11"). What is empty or absent takes the version's default (rules.py, codes.py)."""
 
     dialect: str = "iso87-ascii"  # shipped name, or path to a TOML or jPOS XML file
     match: tuple[str, ...] = ("7", "11", "37", "41")  # an answer belongs to the request with the same values
     duplicate: tuple[str, ...] = ("7", "11", "32", "41", "42")  # a repeat has the same values as what it repeats
+    original: tuple[str, ...] = ()  # a reversal or completion means the message with the same values (or those in DE90, DE56)
+    profiles: dict[str, ProfileOption] = {}  # by the profile's name
+    partial: bool = True  # as a source: takes partial approvals
+    # DE39
     response_codes: dict[Reason, str] = {}
-    approved: tuple[str, ...] = ()  # values of DE39 that approve; x is any digit
+    approved: tuple[str, ...] = ()  # of classes 1 and 2: values that approve; x is any digit
+    accepted_codes: dict[str, str] = {}  # by message class: by which the switch accepts and approves
+    partial_codes: tuple[str, ...] = ()  # approvals of a part of the amount
+    advice_done_codes: tuple[str, ...] = ()  # an advice was taken, beside the approvals
+    advice_retry_codes: tuple[str, ...] = ()
+    advice_not_found_codes: tuple[str, ...] = ()
+    # as a target
+    reversal_mti: str = ""  # of the switch's own reversals; where it is given, of forwarded ones, too
+    reversal_stan: Literal["new", "original"] = "new"  # original: a reversal has the STAN that its original was sent with
+    reversal_fields: dict[Cause, dict[str, str]] = {}  # further fields, or other values, by why it is sent
+    stand_in_fields: dict[Cause, dict[str, str]] = {}  # likewise of stand-in advices
+    # network management
     sign_on: bool = True  # whether the switch signs on and off; it echoes in any case
-    reversal_mti: str = ""
     network_fields: dict[str, str] = {}  # further fields of the switch's own network management requests
+    network_codes: dict[str, FunctionName] = {}  # DE70 or DE24 -> function; the first of a function is the one that is sent
 
 
-def field_numbers(names: tuple[str, ...], what: str, known: Container[int]) -> tuple[int, ...]:
-    """Those fields of a key that the dialect has. Raises ValueError when they cannot identify a message."""
-    if not all(re.fullmatch("[1-9][0-9]{0,2}", name) for name in names):
-        raise ValueError(f'{what}: fields are numbers like "11"')
-    numbers = tuple(sorted({int(name) for name in names if int(name) in known}))
-    if not set(numbers) - {11}:
-        raise ValueError(f"{what}: no field but DE11, which is reused within a day, and so identifies no message")
-    return numbers
+def fields_by_cause(
+    defaults: dict[Cause, dict[int, str]], options: dict[Cause, dict[str, str]]
+) -> dict[Cause, dict[int, str]]:
+    """What an advice of the switch holds by its cause: the version's values and the link's over them."""
+    return {
+        cause: {**defaults.get(cause, {}), **{int(name): value for name, value in options.get(cause, {}).items()}}
+        for cause in Cause
+    }
 
 
-def response_codes(options: Iso8583Options, version: str) -> dict[Reason, str]:
-    """DE39 for each reason. Raises ValueError for a version without rules."""
-    if version not in RULES:
-        raise ValueError(f"no rules for ISO 8583:{version}: one of {', '.join(RULES)}")
-    return {**RULES[version].response_codes, **options.response_codes}
-
-
-def approved_pattern(options: Iso8583Options, version: str) -> re.Pattern[str]:
-    """Matches a DE39 that approves."""
-    codes = options.approved or RULES[version].approved
-    return re.compile("|".join(re.escape(code).replace("x", "[0-9]") for code in codes))
+def network_codes(options: Iso8583Options, defaults: dict[str, NetworkFunction]) -> dict[str, NetworkFunction]:
+    """Network functions by code; the link's first, so that they are the ones that are sent."""
+    own = {code: NetworkFunction[name.upper()] for code, name in options.network_codes.items()}
+    return {**own, **{code: function for code, function in defaults.items() if code not in own}}

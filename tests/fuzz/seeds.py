@@ -11,7 +11,7 @@ import targets
 import test_iso8583_jpos as jpos
 import test_iso20022_codec as transfers
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from iso8583_samples import purchase_mti, sample
+from iso8583_samples import APPROVALS, purchase_mti, sample
 
 from messages.framing import Framer
 from messages.iso8583.bertlv import build
@@ -41,7 +41,7 @@ def iso8583(name: str) -> Seeds:
     dialect = load_dialect(name)
     version, mti = dialect.version, purchase_mti(dialect.version)
     fields = sample(version)
-    code = "00" if version == "1987" else "000"
+    code = APPROVALS[version]
     function = {70: "301"} if version == "1987" else {24: "831"}
     chip = build([("91", bytes(10)), ("71", build([("86", b"\x84\x24\0\0")]))]).hex().upper()
     echo = {7: fields[7], 11: fields[11], **function}
@@ -60,6 +60,7 @@ def iso8583(name: str) -> Seeds:
 ORIGINAL = {
     "1987": "0200" + "000077" + "0301100000" + "0" * 22,
     "1993": "1200" + "000077" + "261122123456" + "06123456",
+    "2003": "2200" + "000000000077" + "20261122123456" + "06123456",
 }
 
 

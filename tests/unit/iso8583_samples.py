@@ -34,13 +34,24 @@ FIELDS_1993 = {
     28: "261122",
     24: "200",
 }
+FIELDS_2003 = {
+    **{number: value for number, value in FIELDS_1993.items() if number not in (18, 28, 49)},
+    4: "9782000000012345",
+    11: "000000123456",
+    12: "20261122123456",
+    13: "202611",
+    22: "00" * 15 + "01",
+    26: "5411",
+    41: "TERM0001".ljust(16),
+}
+SAMPLES = {"1987": ("0200", FIELDS_1987), "1993": ("1200", FIELDS_1993), "2003": ("2200", FIELDS_2003)}
+APPROVALS = {"1987": "00", "1993": "000", "2003": "0000"}
 
 
 def sample(version: str) -> dict[int, str]:
-    """A purchase of this version with 22 fields or more, in numeric order."""
-    fields = FIELDS_1987 if version == "1987" else FIELDS_1993
-    return dict(sorted(fields.items()))
+    """A purchase of this version with 20 fields or more, in numeric order."""
+    return dict(sorted(SAMPLES[version][1].items()))
 
 
 def purchase_mti(version: str) -> str:
-    return "0200" if version == "1987" else "1200"
+    return SAMPLES[version][0]

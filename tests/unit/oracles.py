@@ -19,7 +19,7 @@ from messages.iso8583.codec import Iso8583Codec
 from messages.iso8583.mti import answer_mti, unmarked
 from messages.iso8583.record import unpack
 from messages.iso20022 import Iso20022Codec
-from messages.message import Kind, Message, MessageError, Reason
+from messages.message import Cause, Kind, Message, MessageError, Reason
 
 UTC = 1_780_000_000.0
 STAN = 77
@@ -171,7 +171,7 @@ def _answered(codec: Iso8583Codec, message: Message) -> None:
     assert refusal.outcome is not None and refusal.outcome.code == outcome.code
     assert refusal.match_key == message.match_key, "the answer cannot be matched by who asked"
     try:
-        reversal = codec.reversal(original, STAN, STAN + 1, UTC)
+        reversal = codec.reversal(original, codec.forward(message, STAN, codec).reference, STAN + 1, UTC, Cause.TIMEOUT)
     except MessageError as error:
         assert error.field == "DE2" and 2 not in message.body.fields, "only a track's account can be too long for DE2"
         return
@@ -239,6 +239,6 @@ def iso20022_payload(codec: Iso20022Codec, payload: bytes) -> bool:
     for reason in (Reason.NO_ROUTE, Reason.TIMEOUT):
         refusal = codec.decode(codec.answer(original, codec.refuse(original, reason)))
         assert (refusal.kind, refusal.match_key) == (Kind.ANSWER, message.match_key)
-    undone = codec.decode(codec.reversal(original, 0, 0, UTC).payload)
+    undone = codec.decode(codec.reversal(original, b"", 0, UTC, Cause.TIMEOUT).payload)
     assert (undone.kind, undone.match_key) == (Kind.ANSWER, message.match_key)
     return True

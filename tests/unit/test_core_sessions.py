@@ -1,7 +1,7 @@
 """Sessions: opening, slots, pieces, keep-alives, sign-on, echo, sign-off, moving and ending."""
 
 import pytest
-from engines import UTC, FRAMER, Pair, answer_to, card, link, network, rules
+from engines import FRAMER, UTC, Pair, answer_to, card, link, network, rules
 
 from messages.iso8583.options import Iso8583Options
 from messages.message import MessageError, NetworkFunction

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from messages.iso20022 import Iso20022Codec, Iso20022Options
 from messages.iso20022.options import RESPONSE_CODES
-from messages.message import Decision, Kind, Message, MessageError, NetworkFunction, Outcome, Reason
+from messages.message import Cause, Decision, Kind, Message, MessageError, NetworkFunction, Outcome, Reason
 
 OFFICIAL = Path(__file__).parents[3] / "shared" / "reference" / "xsd"
 PACS_008 = "urn:iso:std:iso:20022:tech:xsd:pacs.008.001.08"
@@ -300,7 +300,7 @@ def test_a_recorded_report_answers_byte_for_byte():
 @FORMS
 def test_a_reversal_is_a_negative_confirmation_to_the_creditors_agent(request_text):
     request = decode(request_text)
-    outbound = CODEC.reversal(CODEC.original(request), 1, 2, 1_700_000_000.5)
+    outbound = CODEC.reversal(CODEC.original(request), b"", 2, 1_700_000_000.5, Cause.TIMEOUT)
     report = decode(outbound.payload)
     assert outbound.match_key == b""
     assert report.outcome.code == "RJCT/AB05"
@@ -319,7 +319,7 @@ def test_what_is_remembered_holds_no_name_and_no_amount():
 @pytest.mark.parametrize("data", [b"", b"\x98\xa1\xff", b"\x99\xa0\xa0\x01\x90\x90\x90\x90\xc0" + b"\x91" * 5000])
 def test_what_is_no_record_of_a_request_is_refused(data):
     with pytest.raises(MessageError):
-        CODEC.reversal(data, 0, 0, 0.0)
+        CODEC.reversal(data, b"", 0, 0.0, Cause.TIMEOUT)
 
 
 def test_this_rail_repeats_unchanged_and_has_no_network_messages():

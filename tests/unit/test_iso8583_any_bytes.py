@@ -9,11 +9,11 @@ import oracles
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from iso8583_samples import PAN, purchase_mti, sample
+from iso8583_samples import APPROVALS, PAN, purchase_mti, sample
 from test_iso8583_dialect import values_of
 
 from messages.iso8583 import Iso8583Codec, Iso8583Options, shipped_dialects
-from messages.iso8583.mti import KINDS, VERSIONS
+from messages.iso8583.mti import KINDS
 from messages.message import Kind, MessageError
 
 NAMES = shipped_dialects()
@@ -35,11 +35,11 @@ def messages(draw: st.DrawFn) -> tuple[str, str, bytes]:
     """Dialect, another one, and a message of any class and function with any fields that it may have."""
     name = draw(st.sampled_from(NAMES))
     dialect = codec(name).dialect
-    mti = VERSIONS[dialect.version] + draw(st.sampled_from(sorted(KINDS))) + draw(st.sampled_from("0123"))
+    mti = draw(st.sampled_from(sorted(KINDS[dialect.version])))
     numbers = draw(st.sets(st.sampled_from(list(dialect.fields)), max_size=10))
     fields = {number: draw(values_of(dialect.fields[number])) for number in sorted(numbers)}
-    if KINDS[mti[1:3]] is Kind.ANSWER:
-        fields[39] = "00" if dialect.version == "1987" else "000"
+    if KINDS[dialect.version][mti] is Kind.ANSWER:
+        fields[39] = APPROVALS[dialect.version]
     raw = {number: dialect.encode_field(number, value) for number, value in fields.items()}
     empty = draw(st.sampled_from([{}, {}, {1: b""}, {65: b""}]))  # extension bitmaps without fields
     return name, draw(st.sampled_from(alike(name))), dialect.assemble(mti, raw | empty)

@@ -101,7 +101,7 @@ def test_mti_and_bitmap_follow_fields_0_and_1(head: str, start: bytes, tmp_path:
     assert load(tmp_path, packager(field(2, 19, "IFA_LLNUM"), head)).encode("0200", {2: "4111"}).startswith(start)
 
 
-@pytest.mark.parametrize(("length", "version"), [(6, "1987"), (12, "1993")])
+@pytest.mark.parametrize(("length", "version"), [(6, "1987"), (12, "1993"), (14, "2003")])
 def test_the_version_is_known_by_the_length_of_the_local_time(length: int, version: str, tmp_path: Path) -> None:
     assert load(tmp_path, packager(field(12, length, "IFA_NUMERIC"))).version == version
 
