@@ -113,6 +113,7 @@ class Succession:
     def changed(self) -> None:
         """Incarnations joined, live, left or died."""
         self.handover.consider()
+        self._part()
         peer = self.peer()
         if peer is None:
             self._watch.stop()
@@ -128,6 +129,11 @@ class Succession:
                 self._spawn(former.id, self._succeed_own(former))
         if self.engine.incarnation:
             self._settle()
+
+    def _part(self) -> None:
+        """One of two that can no longer share sockets ends the other: what it opened meanwhile would end with it."""
+        peer = self.peer()
+        self._links.pause(not self.handover.up and peer is not None and peer.id == self.handover.peer, "parted")
 
     def _settle(self) -> None:
         self._sessions.settle_orphans(self.handover.peer if self.handover.up else "")
@@ -265,6 +271,7 @@ class Succession:
     def peer_down(self, incarnation: str, reason: str) -> None:
         self._links.peer = ""
         self.synced = False
+        self._part()
         if reason:
             # a process that closes its sockets is about to end; one that leaves in order shall do so
             # of two that live, when the socket alone is gone, a kills b: they must not kill each other
@@ -332,6 +339,7 @@ class Succession:
         """Every TICK_MS: is the peer there, and may it be given sessions?"""
         self.handover.alive()
         self.handover.drain()
+        self._part()  # a snapshot that is loaded tells nobody who is over
         peer = self.peer()
         if peer is None or not self.engine.incarnation:
             return
@@ -362,8 +370,8 @@ class Succession:
     def balance(self) -> None:
         """A peer that has come back gets its share of the sessions, by handover: its slots of networks, half of the rest."""
         peer = self.peer()
-        if peer is None or not self._ready(peer):
-            return
+        if peer is None or not self._ready(peer) or self.engine.state.meta.version == 1 < self.engine.version:
+            return  # of version 1 it cannot say that it leaves: sessions that come back would end with it
         state, me, live = self.engine.state, self.engine.incarnation, self.engine.state.live()
         move: list[str] = []
         for link, ids in state.links.items():
