@@ -113,7 +113,6 @@ class Succession:
     def changed(self) -> None:
         """Incarnations joined, live, left or died."""
         self.handover.consider()
-        self._part()
         peer = self.peer()
         if peer is None:
             self._watch.stop()
@@ -131,9 +130,10 @@ class Succession:
             self._settle()
 
     def _part(self) -> None:
-        """One of two that can no longer share sockets ends the other: what it opened meanwhile would end with it."""
+        """Of two that live and cannot share sockets one ends the other: what that opened meanwhile would end with it."""
         peer = self.peer()
-        self._links.pause(not self.handover.up and peer is not None and peer.id == self.handover.peer, "parted")
+        parted = not self.handover.up and peer is not None and peer.id == self.handover.peer
+        self._links.pause(parted and self.handover.peer not in self._noticed, "parted")
 
     def _settle(self) -> None:
         self._sessions.settle_orphans(self.handover.peer if self.handover.up else "")
@@ -156,6 +156,7 @@ class Succession:
         if self.handover.peer == dead.id:
             self.handover.drain()  # descriptors in flight survive their sender
             self.handover.part()
+        self._part()
         await self._gather(dead.id)
         if self.engine.state.over(self.engine.incarnation):
             return  # we have left meanwhile: who starts next is its heir
@@ -339,7 +340,7 @@ class Succession:
         """Every TICK_MS: is the peer there, and may it be given sessions?"""
         self.handover.alive()
         self.handover.drain()
-        self._part()  # a snapshot that is loaded tells nobody who is over
+        self._part()
         peer = self.peer()
         if peer is None or not self.engine.incarnation:
             return
@@ -371,7 +372,7 @@ class Succession:
         """A peer that has come back gets its share of the sessions, by handover: its slots of networks, half of the rest."""
         peer = self.peer()
         if peer is None or not self._ready(peer) or self.engine.state.meta.version == 1 < self.engine.version:
-            return  # of version 1 it cannot say that it leaves: sessions that come back would end with it
+            return  # in version 1 it cannot say that it leaves: what it is given back would end with it
         state, me, live = self.engine.state, self.engine.incarnation, self.engine.state.live()
         move: list[str] = []
         for link, ids in state.links.items():
