@@ -129,6 +129,12 @@ class Succession:
         if self.engine.incarnation:
             self._settle()
 
+    def _part(self) -> None:
+        """Of two that live and cannot share sockets one ends the other: what that opened meanwhile would end with it."""
+        peer = self.peer()
+        parted = not self.handover.up and peer is not None and peer.id == self.handover.peer
+        self._links.pause(parted and self.handover.peer not in self._noticed, "parted")
+
     def _settle(self) -> None:
         self._sessions.settle_orphans(self.handover.peer if self.handover.up else "")
 
@@ -150,6 +156,7 @@ class Succession:
         if self.handover.peer == dead.id:
             self.handover.drain()  # descriptors in flight survive their sender
             self.handover.part()
+        self._part()
         await self._gather(dead.id)
         if self.engine.state.over(self.engine.incarnation):
             return  # we have left meanwhile: who starts next is its heir
@@ -265,6 +272,7 @@ class Succession:
     def peer_down(self, incarnation: str, reason: str) -> None:
         self._links.peer = ""
         self.synced = False
+        self._part()
         if reason:
             # a process that closes its sockets is about to end; one that leaves in order shall do so
             # of two that live, when the socket alone is gone, a kills b: they must not kill each other
@@ -332,6 +340,7 @@ class Succession:
         """Every TICK_MS: is the peer there, and may it be given sessions?"""
         self.handover.alive()
         self.handover.drain()
+        self._part()
         peer = self.peer()
         if peer is None or not self.engine.incarnation:
             return
@@ -362,8 +371,8 @@ class Succession:
     def balance(self) -> None:
         """A peer that has come back gets its share of the sessions, by handover: its slots of networks, half of the rest."""
         peer = self.peer()
-        if peer is None or not self._ready(peer):
-            return
+        if peer is None or not self._ready(peer) or self.engine.state.meta.version == 1 < self.engine.version:
+            return  # in version 1 it cannot say that it leaves: what it is given back would end with it
         state, me, live = self.engine.state, self.engine.incarnation, self.engine.state.live()
         move: list[str] = []
         for link, ids in state.links.items():

@@ -35,7 +35,7 @@ class Links:
         self._given = given
         self._now = now
         self._loop = asyncio.get_running_loop()
-        self._paused = True
+        self._paused = {"held"}  # why nothing is accepted
         self._turn = False
         self._tries: dict[tuple[str, int], int] = {}
         self._next: dict[tuple[str, int], float] = {}
@@ -81,11 +81,12 @@ class Links:
             raise OSError(error.errno, f"link {link.name}: cannot listen on {address}: {error.strerror}") from None
         return sock
 
-    def pause(self, paused: bool) -> None:
-        """While the switch holds, connections wait in the backlog."""
-        if paused == self._paused:
+    def pause(self, paused: bool, why: str = "held") -> None:
+        """While the switch holds, or cannot share sockets ("parted"), connections wait in the backlog."""
+        was = bool(self._paused)
+        (self._paused.add if paused else self._paused.discard)(why)
+        if bool(self._paused) == was:
             return
-        self._paused = paused
         for name, sock in self.listening.items():
             if paused:
                 self._loop.remove_reader(sock.fileno())
@@ -117,7 +118,7 @@ class Links:
     def connect(self) -> None:
         """Open what is missing: each slot is the business of one live node. Called some ten times a second."""
         state, live = self._engine.state, self._engine.state.live()
-        if not live:
+        if not live or "parted" in self._paused:
             return
         for wire in self._engine.wires.values():
             link = wire.link

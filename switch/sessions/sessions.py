@@ -312,7 +312,8 @@ class Sessions:
     def _drop(self, connection: Connection) -> None:
         """The session is over by record: its owner closes in order, without a reset; who stood by just closes.
 
-        So does who has left: whoever acts for it may have made a session of a connection that was still to be opened.
+        What its entry was refused is closed by who opened it, unless that has left: whoever acts for it may have made a
+        session of it.
         """
         self.connections.pop(connection.session, None)
         self._reading.want(connection, False)
@@ -320,7 +321,7 @@ class Sessions:
         self._keeper.forget(connection)
         me = self.engine.incarnation
         opener = connection.open.session.partition(".")[0]
-        if connection.mine or (opener == me and not self.engine.state.over(me)):
+        if connection.mine or (opener == me and not connection.opened and not self.engine.state.over(me)):
             self._closing.close(connection.sock)
         else:
             connection.sock.close()

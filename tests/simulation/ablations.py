@@ -658,6 +658,11 @@ def quarantine() -> Any:
     return mock.patch.object(reading, "QUARANTINED", 1 << 30)
 
 
+def parted() -> Any:
+    """A node opens sessions that it cannot share with a peer that may be about to end it."""
+    return mock.patch.object(Succession, "_part", lambda self: None)
+
+
 # --- the table
 
 
@@ -728,6 +733,8 @@ _TABLE = (
              Focus((_at("write.before", "consume.before", "apply.after"),))),
     Ablation("socket before entry", "every session of the log survives its node", 60, (share_first,),
              Focus((faults.storm, faults.kill_in_a_turn))),
+    Ablation("no session while parted", "as before, where both live and one ends the other", 20, (parted,),
+             Focus((faults.cut_handover, faults.storm))),
     Ablation("drain before heir", "descriptors under way survive their sender", 80, (drain_first,),
              Focus((_at("share.after"), faults.storm))),
     Ablation("gather before heir", "sockets of the peer's store are waited for", 60, (gather_first,),

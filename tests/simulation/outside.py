@@ -97,7 +97,7 @@ class Terminal:
         self.gone = False  # for good
         self.leaving_s = self.cut_s = 0.0  # so soon after its next new request it does, and its line is dead; 0: not
         self.poison = False  # its next new request kills who parses it
-        self.lost_sessions: list[tuple[float, float]] = []  # since when it was connected, when it was ended
+        self.lost_sessions: list[tuple[str, float, float]] = []  # its address, connected since, ended when
         self._world, self._network, self._addresses = world, network, addresses
         self._left = requests
         self._wire: Any = None
@@ -182,7 +182,7 @@ class Terminal:
         if self._wire is wire and (wire.broken or wire.finished):
             self._world.trace(self.name, "its connection is over")
             if self._connected:
-                self.lost_sessions.append((self._connected_at, self._world.now))
+                self.lost_sessions.append(("{}:{}".format(*wire.local), self._connected_at, self._world.now))
             if self._frames.rest and not wire.broken:
                 raise Violation(f"{self.name}: the stream ended in the middle of a frame")
             wire.close()

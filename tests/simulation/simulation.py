@@ -173,8 +173,8 @@ class Simulation:
             if not terminal.done:
                 return f"{terminal.name} waits for rrn={terminal.rrn}"
         for name, unit in self.units.items():
-            if not unit.live or unit.node is None:
-                return f"{name} is not live"
+            if not unit.live or unit.node is None or unit.stopping:
+                return f"{name} is not live, or leaves"
             state, version = unit.node.engine.state, unit.node.engine.version
             if state.meta.version != min(each.version for each in self.units.values()) and unit.version == version:
                 return f"entries are of version {state.meta.version}"
