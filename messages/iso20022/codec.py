@@ -162,7 +162,7 @@ class Iso20022Codec:
             Report(status, reason, toward, created, header_created, self.options.bic, self.options.wrapper),
         )
 
-    def refuse(self, original: bytes, reason: Reason) -> Outcome:
+    def refuse(self, original: bytes, reason: Reason, flaw: str = "") -> Outcome:
         """RJCT with this link's status reason code; a timeout under the profile "pending" is PDNG and not final."""
         code = self._response_codes[reason]
         if reason is Reason.TIMEOUT and self.options.timeout_profile == "pending":

@@ -5,12 +5,18 @@ import time
 from collections.abc import Mapping
 from hashlib import blake2b
 
+from msgspec import structs
+
+from messages.iso8583.administrative import Complaint
 from messages.iso8583.dialect import Dialect, Iso8583
+from messages.iso8583.field_rules import FieldRules
 from messages.iso8583.loader import load_dialect
 from messages.iso8583.mti import answer_mti, is_repeat, kind_of, unmarked
 from messages.iso8583.options import Iso8583Options, approved_pattern, field_numbers, response_codes
+from messages.iso8583.presence import Presence, field_number
 from messages.iso8583.record import Record, account, answer_record, pack, request_record, unpack
 from messages.iso8583.rules import RULES
+from messages.iso8583.stamps import Moment
 from messages.message import (
     Attributes,
     Codec,
@@ -26,6 +32,7 @@ from messages.message import (
 
 _BIN_DIGITS = 11
 _NETWORK_KEY = (7, 11)  # network management carries no retrieval reference or terminal
+_ASKS = (Kind.REQUEST, Kind.ADVICE)
 _ANSWERS = (Kind.ANSWER, Kind.ADVICE_ANSWER)
 _NETWORK = (Kind.NETWORK_REQUEST, Kind.NETWORK_ANSWER)
 # a repeat may be sent anew at another time, with a fresh PIN block, security counter and MAC
@@ -52,6 +59,14 @@ class Iso8583Codec:
         self._network_functions = {code: function for function, code in rules.network_codes.items()}
         self._network_fields = {int(name): value for name, value in options.network_fields.items()}
         self._same: dict[str, frozenset[int]] = {}
+        self._changes = (
+            FieldRules(options.field, dialect, self._match, rules.echoed, self._approved.fullmatch)
+            if options.field
+            else None
+        )
+        self._presence = Presence(options.presence, dialect) if options.presence else None
+        self._complaint = Complaint(options.administrative, dialect)
+        self._error_field = int(options.format_error_field or 0)
         self._check_options()
 
     def decode(self, payload: bytes) -> Message:
@@ -77,20 +92,33 @@ class Iso8583Codec:
             body,
             self._outcome(body, kind) if kind in _ANSWERS or kind is Kind.NETWORK_ANSWER else None,
             self._network_function(fields) if kind in _NETWORK else None,
+            flaw=self._presence.flaw(mti, fields) if self._presence is not None and kind in _ASKS else "",
         )
 
     def original(self, message: Message) -> bytes:
         return pack(request_record(message.body))
 
-    def forward(self, message: Message, stan: int, source: Codec) -> Outbound:
+    def forward(
+        self,
+        message: Message,
+        stan: int,
+        source: Codec,
+        *,
+        reference: bytes = b"",
+        date: str = "",
+        utc: float = 0.0,
+    ) -> Outbound:
         body: Iso8583 = message.body
         mti = unmarked(body.mti)
         raw = self._raw(body)
         trace = self._trace(stan)
         raw[11] = self.dialect.encode_field(11, trace)
-        return Outbound(self.dialect.assemble(mti, raw), self._match_key(mti, {**body.fields, 11: trace}))
+        fields = {**body.fields, 11: trace}
+        if self._changes is not None:
+            self._changes.change(mti, fields, raw, Moment(utc, stan, date))
+        return Outbound(self.dialect.assemble(mti, raw), self._match_key(mti, fields))
 
-    def answer(self, original: bytes, outcome: Outcome) -> bytes:
+    def answer(self, original: bytes, outcome: Outcome, *, utc: float = 0.0) -> bytes:
         request = unpack(original)
         decided = unpack(outcome.content)
         own = self._own(request)
@@ -99,12 +127,17 @@ class Iso8583Codec:
         for number in self._rules.identifying:
             if number in own and (number != 4 or number not in raw or outcome.code not in self._rules.partial):
                 raw[number] = own[number]
-        return self.dialect.assemble(answer_mti(request.mti), raw)
+        mti = answer_mti(request.mti)
+        if self._changes is not None:
+            self._changes.change_answer(mti, raw, Moment(utc))
+        return self.dialect.assemble(mti, raw)
 
-    def refuse(self, original: bytes, reason: Reason) -> Outcome:
+    def refuse(self, original: bytes, reason: Reason, flaw: str = "") -> Outcome:
         code = self._codes[reason]
-        record = Record(self.dialect.name, answer_mti(unpack(original).mti), {39: self.dialect.encode_field(39, code)})
-        return Outcome(Decision.DECLINED, code, pack(record))
+        raw = {39: self.dialect.encode_field(39, code)}
+        if flaw and self._error_field:
+            raw[self._error_field] = self.dialect.encode_field(self._error_field, f"{field_number(flaw):03d}")
+        return Outcome(Decision.DECLINED, code, pack(Record(self.dialect.name, answer_mti(unpack(original).mti), raw)))
 
     def reversal(self, original: bytes, outbound_stan: int, stan: int, utc: float) -> Outbound | None:
         record = unpack(original)
@@ -120,7 +153,7 @@ class Iso8583Codec:
         fields[7] = _time(utc, "%m%d%H%M%S")
         fields[11] = self._trace(stan)
         fields.update(self._original_data(unmarked(request.mti), self._trace(outbound_stan), sent))
-        return self._outbound(self._reversal_mti, fields)
+        return self._outbound(self._reversal_mti, fields, Moment(utc, stan))
 
     def repeat(self, payload: bytes) -> bytes:
         last = self.dialect.mti_length - 1
@@ -136,7 +169,15 @@ class Iso8583Codec:
         if self.dialect.version != "1987":
             fields[12] = _time(utc, "%y%m%d%H%M%S")
         fields[self._rules.network_field] = code
-        return self._outbound(self._rules.network_mti, fields)
+        return self._outbound(self._rules.network_mti, fields, Moment(utc, stan))
+
+    def complaint(self, payload: bytes, error: MessageError, start: int, stan: int, utc: float) -> Outbound | None:
+        """The administrative message that tells the sender of unreadable bytes at `start` of its input; None: silence."""
+        if not self._complaint.answers(payload):
+            return None
+        moment = Moment(utc, stan)
+        fields = {11: self._trace(stan), **self._complaint.fields(error, len(payload), start, moment)}
+        return self._outbound(self._complaint.mti, fields, moment)
 
     def network_answer(self, message: Message) -> bytes:
         body: Iso8583 = message.body
@@ -156,14 +197,18 @@ class Iso8583Codec:
                 self.dialect.encode_field(39, code)
             for number, value in self._network_fields.items():
                 self.dialect.encode_field(number, value)
+            if self._error_field:
+                self.dialect.encode_field(self._error_field, "128")
         except (MessageError, KeyError, IndexError) as error:
-            raise ValueError(f"reversal_mti, response_codes or network_fields: {error}") from None
+            raise ValueError(f"reversal_mti, response_codes, network_fields or format_error_field: {error}") from None
 
     def _trace(self, stan: int) -> str:
         return f"{stan:0{self.stan_digits}d}"
 
-    def _outbound(self, mti: str, fields: dict[int, str]) -> Outbound:
+    def _outbound(self, mti: str, fields: dict[int, str], moment: Moment) -> Outbound:
         raw = {number: self.dialect.encode_field(number, value) for number, value in fields.items()}
+        if self._changes is not None:
+            self._changes.change(mti, fields, raw, moment)
         return Outbound(self.dialect.assemble(mti, raw), self._match_key(mti, fields))
 
     def _match_key(self, mti: str, fields: Mapping[int, str]) -> bytes:
@@ -184,7 +229,11 @@ class Iso8583Codec:
         # an advice, and a sign-on, is acknowledged by an answer without a code, too
         accepted = kind is Kind.NETWORK_ANSWER and code == self._rules.network_accepted
         approves = not code or accepted or self._approved.fullmatch(code) is not None
-        return Outcome(Decision.APPROVED if approves else Decision.DECLINED, code, pack(answer_record(body)))
+        return Outcome(Decision.APPROVED if approves else Decision.DECLINED, code, pack(self._answered(body)))
+
+    def _answered(self, body: Iso8583) -> Record:
+        record = answer_record(body)
+        return record if self._changes is None else structs.replace(record, raw=self._changes.theirs(record.raw))
 
     def _network_function(self, fields: dict[int, str]) -> NetworkFunction:
         return self._network_functions.get(fields.get(self._rules.network_field, ""), NetworkFunction.OTHER)

@@ -5,6 +5,9 @@ from collections.abc import Container
 
 import msgspec
 
+from messages.iso8583.administrative import Administrative
+from messages.iso8583.field_rules import FieldRule
+from messages.iso8583.presence import PresenceRule
 from messages.iso8583.rules import RULES
 from messages.message import Reason
 
@@ -20,6 +23,10 @@ class Iso8583Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     sign_on: bool = True  # whether the switch signs on and off; it echoes in any case
     reversal_mti: str = ""
     network_fields: dict[str, str] = {}  # further fields of the switch's own network management requests
+    field: tuple[FieldRule, ...] = ()  # how what goes out on this link is changed
+    presence: tuple[PresenceRule, ...] = ()  # what a request or advice that comes in must have, and must not
+    format_error_field: str = ""  # where the answer to one that breaks them has the field's number, as three digits
+    administrative: Administrative = Administrative()  # what is said of an unreadable frame
 
 
 def field_numbers(names: tuple[str, ...], what: str, known: Container[int]) -> tuple[int, ...]:

@@ -28,12 +28,15 @@ RULES = {
             Reason.NO_ROUTE: "92",  # financial institution or network facility cannot be found for routing
             Reason.LINK_DOWN: "91",  # issuer or switch inoperative
             Reason.TIMEOUT: "68",  # response received too late
-            Reason.TOO_OLD: "91",
+            Reason.TOO_OLD: "91",  # the switch could not record it in time: its mirror was lost
             Reason.FORMAT: "30",
             Reason.DUPLICATE: "94",
             Reason.OVERLOAD: "96",  # system malfunction
             Reason.MALFUNCTION: "96",
             Reason.UNDELIVERABLE: "91",
+            Reason.REVERSED: "17",  # customer cancellation
+            Reason.PARTIAL: "51",  # not sufficient funds: what the issuer would say to one that takes no part
+            Reason.STAND_IN: "91",
         },
         approved=("00", "08", "10", "11", "16", "85", "87"),
         partial=frozenset(("10", "87")),
@@ -62,6 +65,9 @@ RULES = {
             Reason.OVERLOAD: "909",  # system malfunction
             Reason.MALFUNCTION: "909",
             Reason.UNDELIVERABLE: "907",
+            Reason.REVERSED: "902",  # invalid transaction
+            Reason.PARTIAL: "116",  # not sufficient funds
+            Reason.STAND_IN: "912",  # card issuer unavailable
         },
         approved=("0xx", "300", "400", "500", "600", "700", "800"),
         partial=frozenset(("002", "004")),
