@@ -142,12 +142,21 @@ class Iso20022Codec:
             raise MessageError("is not a request", "/Document")
         return remember(body.message, body.facts).encode()
 
-    def forward(self, message: Message, stan: int, source: Codec) -> Outbound:
+    def forward(
+        self,
+        message: Message,
+        stan: int,
+        source: Codec,
+        *,
+        reference: bytes = b"",
+        date: str = "",
+        utc: float = 0.0,
+    ) -> Outbound:
         """The payload as it came, byte for byte; its match key by this link's references. This rail has no STAN."""
         body = _body(message)
         return Outbound(body.message.payload, self._match_key(body.facts.references))
 
-    def answer(self, original: bytes, outcome: Outcome) -> bytes:
+    def answer(self, original: bytes, outcome: Outcome, *, utc: float = 0.0) -> bytes:
         """The recorded pacs.002 byte for byte, or one made here for an outcome of `refuse` (which has no content)."""
         if outcome.content:
             return outcome.content

@@ -21,6 +21,9 @@ RESPONSE_CODES: dict[Reason, str] = {
     Reason.OVERLOAD: "MS03",  # NotSpecifiedReasonAgentGenerated
     Reason.MALFUNCTION: "AB02",  # AbortedClearingFatalError
     Reason.UNDELIVERABLE: "AB07",  # OfflineAgent: of no particular agent
+    Reason.REVERSED: "MS02",  # NotSpecifiedReasonCustomerGenerated
+    Reason.PARTIAL: "AM09",  # WrongAmount
+    Reason.STAND_IN: "AB08",
 }
 
 

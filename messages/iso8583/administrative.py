@@ -33,9 +33,10 @@ class Complaint:
         self._dialect = dialect
         times = (7,) if dialect.version == "1987" else (7, 12)
         self._stamps = {number: stamp(number, dialect) for number in times if number in dialect.fields}
+        names = [name for name in (options.text_field, *options.fields) if name]
+        if any(not name.isdecimal() or int(name) not in dialect.fields for name in names):
+            raise ValueError(f'administrative: a field is not in {dialect.name}: fields are numbers like "48"')
         self._text = int(options.text_field or _TEXT_FIELDS[dialect.version])
-        if options.text_field and self._text not in dialect.fields:
-            raise ValueError(f"administrative: {dialect.name} has no DE{self._text}")
         own = {} if dialect.version == "1987" else {24: _FUNCTION}
         self._fields = {**own, **{int(name): value for name, value in options.fields.items()}}
         try:

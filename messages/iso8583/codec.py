@@ -13,7 +13,7 @@ from messages.iso8583.field_rules import FieldRules
 from messages.iso8583.loader import load_dialect
 from messages.iso8583.mti import answer_mti, is_repeat, kind_of, unmarked
 from messages.iso8583.options import Iso8583Options, approved_pattern, field_numbers, response_codes
-from messages.iso8583.presence import Presence, field_number
+from messages.iso8583.presence import Presence, error_of, place_of_error
 from messages.iso8583.record import Record, account, answer_record, pack, request_record, unpack
 from messages.iso8583.rules import RULES
 from messages.iso8583.stamps import Moment
@@ -66,7 +66,7 @@ class Iso8583Codec:
         )
         self._presence = Presence(options.presence, dialect) if options.presence else None
         self._complaint = Complaint(options.administrative, dialect)
-        self._error_field = int(options.format_error_field or 0)
+        self._error_field = place_of_error(options.format_error_field, dialect)
         self._check_options()
 
     def decode(self, payload: bytes) -> Message:
@@ -136,7 +136,7 @@ class Iso8583Codec:
         code = self._codes[reason]
         raw = {39: self.dialect.encode_field(39, code)}
         if flaw and self._error_field:
-            raw[self._error_field] = self.dialect.encode_field(self._error_field, f"{field_number(flaw):03d}")
+            raw[self._error_field] = self.dialect.encode_field(self._error_field, error_of(flaw))
         return Outcome(Decision.DECLINED, code, pack(Record(self.dialect.name, answer_mti(unpack(original).mti), raw)))
 
     def reversal(self, original: bytes, outbound_stan: int, stan: int, utc: float) -> Outbound | None:
@@ -197,10 +197,8 @@ class Iso8583Codec:
                 self.dialect.encode_field(39, code)
             for number, value in self._network_fields.items():
                 self.dialect.encode_field(number, value)
-            if self._error_field:
-                self.dialect.encode_field(self._error_field, "128")
         except (MessageError, KeyError, IndexError) as error:
-            raise ValueError(f"reversal_mti, response_codes, network_fields or format_error_field: {error}") from None
+            raise ValueError(f"reversal_mti, response_codes or network_fields: {error}") from None
 
     def _trace(self, stan: int) -> str:
         return f"{stan:0{self.stan_digits}d}"

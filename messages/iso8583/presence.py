@@ -118,6 +118,22 @@ class Presence:
         return tuple(sorted({int(name) for name in names}))
 
 
-def field_number(flaw: str) -> int:
-    """The number of the field that a flaw is about."""
-    return int(flaw.partition(" ")[0].removeprefix("DE"))
+def place_of_error(name: str, dialect: Dialect) -> int:
+    """The field that holds the number of a flawed one, 0 for none: DE44 on many networks (Mastercard: three digits).
+
+    Raises ValueError where the dialect has none, or it cannot hold three digits as they are.
+    """
+    if not name:
+        return 0
+    field = dialect.fields.get(int(name)) if name.isdecimal() and name.isascii() else None
+    try:
+        if field is None or field.notation.fit("128").strip() != "128":
+            raise ValueError("no such field")
+    except ValueError as error:
+        raise ValueError(f"format_error_field {name!r} holds no field number in {dialect.name}: {error}") from None
+    return int(name)
+
+
+def error_of(flaw: str) -> str:
+    """The number of the flawed field as three digits."""
+    return flaw.partition(" ")[0].removeprefix("DE").zfill(3)

@@ -112,7 +112,11 @@ def refuse(fold: Fold, p: Refuse) -> bool:
             return False
         _keep(fold, key, p.digest, p.outcome)
     fold.put(queued(session, p.frame, Role.ANSWER))
-    fold.note("request.refused", session=p.session, link=session.link, offset=p.start, code=p.outcome.code)
+    told = {"session": p.session, "link": session.link, "offset": p.start, "code": p.outcome.code}
+    if p.flaw:
+        fold.note("request.flawed", **told, flaw=p.flaw)
+    else:
+        fold.note("request.refused", **told)
     return True
 
 

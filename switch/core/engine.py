@@ -118,13 +118,13 @@ class Engine:
 
     # --- proposals
 
-    def offer(self, session: Session, start: int, end: int, frame: Frame, age_ms: int) -> Input:
+    def offer(self, session: Session, start: int, end: int, frame: Frame, age_ms: int, utc: float = 0.0) -> Input:
         """The proposal for a frame that takes input [start, end) and waited `age_ms`.
 
         Raises MessageError for bytes that are no message of the session's link.
         """
         assert self._offers is not None
-        return self._offers.frame(session, start, end, frame, age_ms)
+        return self._offers.frame(session, start, end, frame, age_ms, utc)
 
     def ignore(self, session: Session, start: int, end: int) -> Input:
         """The proposal for input that the link is told to ignore."""

@@ -30,6 +30,7 @@ class Place(msgspec.Struct, frozen=True):
     link: Link
     start: int
     end: int
+    utc: float  # seconds since the epoch, for fields of time
 
     @property
     def span(self) -> tuple[str, int, int]:
@@ -48,13 +49,13 @@ class Offers:
         self._incarnation = incarnation
         self._turn = 0
 
-    def frame(self, session: Session, start: int, end: int, frame: Frame, age_ms: int) -> Input:
+    def frame(self, session: Session, start: int, end: int, frame: Frame, age_ms: int, utc: float) -> Input:
         """The proposal for one frame, which takes input [start, end) of the session and waited `age_ms`.
 
         Raises MessageError for bytes that are no message of this link.
         """
         wire = self._wires[session.link]
-        place = Place(session, wire.link, start, end)
+        place = Place(session, wire.link, start, end, utc)
         if not frame.payload:
             echo = wire.framer.keepalive if wire.link.keepalive == "echo" else b""
             return Absorb(*place.span, "", echo)
@@ -82,11 +83,13 @@ class Offers:
         if finished is not None:
             if finished.digest != message.digest:
                 return self._refuse(place, header, message, original, Reason.DUPLICATE)
-            frame = wire.answer(header, wire.codec.answer(original, finished.outcome))
+            frame = wire.answer(header, wire.codec.answer(original, finished.outcome, utc=place.utc))
             return Reply(*place.span, message.duplicate_key, finished.outcome, frame)
         number = state.in_flight.get(key)
         if number is not None:
             return self._attach(place, header, message, original, state.transactions[number])
+        if message.flaw:
+            return self._refuse(place, header, message, original, Reason.FORMAT)
         return self._forward(place, header, message, original, age_ms)
 
     def _attach(self, place: Place, header: bytes, message: Message, original: bytes, to: Transaction) -> Input:
@@ -95,7 +98,7 @@ class Offers:
         waiter = Waiter(place.session.id, header, original)
         if to.stage is Stage.ANSWERED and to.outcome is not None:
             wire = self._wires[place.link.name]
-            frame = wire.answer(header, wire.codec.answer(original, to.outcome))
+            frame = wire.answer(header, wire.codec.answer(original, to.outcome, utc=place.utc))
             return Attach(*place.span, to.id, waiter, to.outcome, frame)
         waiting = [held.session for held in to.waiters if held.session in self._state.sessions]
         if place.session.id in waiting or len(waiting) >= self._limits.waiters_max:
@@ -121,7 +124,7 @@ class Offers:
                 continue
             stan = wire.stan(state, self._node)
             try:
-                outbound = wire.codec.forward(message, stan, source.codec)
+                outbound = wire.codec.forward(message, stan, source.codec, utc=place.utc)
                 forward = wire.frame(outbound.payload)
             except MessageError:
                 reason = Reason.FORMAT
@@ -153,14 +156,15 @@ class Offers:
 
     def _refuse(self, place: Place, header: bytes, message: Message, original: bytes, reason: Reason) -> Input:
         """A local answer by record. An advice is never refused: silence makes its sender repeat."""
+        flaw = message.flaw if reason is Reason.FORMAT else ""
         if message.kind is Kind.ADVICE:
-            return Absorb(*place.span, f"advice: {reason}")
+            return Absorb(*place.span, f"advice: {flaw or reason}")
         wire = self._wires[place.link.name]
-        outcome = wire.codec.refuse(original, reason)
-        frame = wire.answer(header, wire.codec.answer(original, outcome))
-        # a different message under a used key must not replace what is kept there
-        key = b"" if reason is Reason.DUPLICATE else message.duplicate_key
-        return Refuse(*place.span, key, message.digest, outcome, frame)
+        outcome = wire.codec.refuse(original, reason, flaw)
+        frame = wire.answer(header, wire.codec.answer(original, outcome, utc=place.utc))
+        # a different message under a used key must not replace what is kept there; one with a flaw may have no true key
+        key = b"" if reason is Reason.DUPLICATE or flaw else message.duplicate_key
+        return Refuse(*place.span, key, message.digest, outcome, frame, flaw)
 
     # --- answers
 
@@ -177,10 +181,10 @@ class Offers:
         if message.outcome.decision is Decision.INTERIM:
             return Absorb(*place.span, "interim status")
         transaction = state.transactions[number]
-        wire = self._wires[transaction.link]
+        wire, outcome, utc = self._wires[transaction.link], message.outcome, place.utc
         try:
             frames = tuple(
-                (waiter.session, wire.answer(waiter.header, wire.codec.answer(waiter.original, message.outcome)))
+                (waiter.session, wire.answer(waiter.header, wire.codec.answer(waiter.original, outcome, utc=utc)))
                 for waiter in transaction.waiters
                 if waiter.session in state.sessions
             )

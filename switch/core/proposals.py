@@ -76,6 +76,7 @@ class Refuse(Input, frozen=True, tag="refuse"):
     digest: bytes
     outcome: Outcome
     frame: bytes
+    flaw: str = ""  # for the log: "DE41 missing"
 
 
 class Answer(Input, frozen=True, tag="answer"):

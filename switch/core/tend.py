@@ -70,28 +70,28 @@ class Tending:
         outcome = self._wires[transaction.link].codec.refuse(transaction.original, Reason.TIMEOUT)
         interim = outcome.decision is Decision.INTERIM  # by the link's profile: undone by nobody yet
         stan, reversal = (0, NOTHING) if interim else self._reversal(transaction, utc)
-        frames = self._frames(transaction, outcome)
+        frames = self._frames(transaction, outcome, utc)
         return Timeout(transaction.id, outcome, frames, reversal.payload, reversal.match_key, stan)
 
     def _undo(self, transaction: Transaction, utc: float) -> Proposal:
         outcome = self._wires[transaction.link].codec.refuse(transaction.original, Reason.UNDELIVERABLE)
         stan, reversal = self._reversal(transaction, utc)
-        frames = self._frames(transaction, outcome)
+        frames = self._frames(transaction, outcome, utc)
         return Undo(transaction.id, outcome, frames, reversal.payload, reversal.match_key, stan)
 
-    def _frames(self, transaction: Transaction, outcome: Outcome) -> Frames:
+    def _frames(self, transaction: Transaction, outcome: Outcome, utc: float) -> Frames:
         sessions, link = self._state.sessions, transaction.link
         return tuple(
-            (waiter.session, self._frame(link, waiter, outcome))
+            (waiter.session, self._frame(link, waiter, outcome, utc))
             for waiter in transaction.waiters
             if waiter.session in sessions
         )
 
-    def _frame(self, link: str, waiter: Waiter, outcome: Outcome) -> bytes:
+    def _frame(self, link: str, waiter: Waiter, outcome: Outcome, utc: float) -> bytes:
         """The waiter's answer; b"" where its dialect cannot hold one, since what is due must not fail."""
         wire = self._wires[link]
         try:
-            return wire.answer(waiter.header, wire.codec.answer(waiter.original, outcome))
+            return wire.answer(waiter.header, wire.codec.answer(waiter.original, outcome, utc=utc))
         except MessageError:
             return b""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -94,7 +95,7 @@ class Reading:
         held = len(session.piece)
         data = session.piece + bytes(self._scratch[:size]) if held else self._scratch[:size]
         cuts = self.engine.wires[session.link].framer.cut(data)
-        start = session.applied
+        start, utc = session.applied, time.time()
         for frame in cuts.frames[:FRAMES_MAX]:
             end = session.applied + frame.end - held
             mark = self._poison.frame(session.id, start, frame.payload)
@@ -103,7 +104,7 @@ class Reading:
                 break
             reach("offer.before")
             try:
-                proposal = self.engine.offer(session, start, end, frame, connection.age_ms(end, now))
+                proposal = self.engine.offer(session, start, end, frame, connection.age_ms(end, now), utc)
             except MessageError as error:
                 if self._unparseable(connection, session, start, error):
                     break

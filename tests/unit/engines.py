@@ -212,7 +212,8 @@ class Pair:
         engine = self.engines[self.node_of(id_)]
         data = FRAMER.frame(payload)
         start = self.session(id_).applied
-        return engine.offer(engine.state.sessions[id_], start, start + len(data), FRAMER.cut(data).frames[0], age_ms)
+        frame = FRAMER.cut(data).frames[0]
+        return engine.offer(engine.state.sessions[id_], start, start + len(data), frame, age_ms, UTC)
 
     def receive(self, id_: str, payload: bytes, *, age_ms: int = 0) -> Input:
         """A frame arrives and its proposal is applied."""
