@@ -60,6 +60,14 @@ def when_of(mti: str) -> When:
     return "request" if mti[2] == "0" else "advice"
 
 
+def _read(rule: FieldRule) -> set[int]:
+    """The fields whose values the rule looks at."""
+    read = {3} if rule.processing_codes else set[int]()
+    if rule.action == "copy":
+        read.add(int(rule.source.partition(".")[0]))
+    return read | {int(rule.field)} if rule.action == "map" else read
+
+
 class FieldRules:
     """The rules of one link, compiled. Raises ValueError for one that cannot work; its text names field and action.
 
@@ -84,9 +92,7 @@ class FieldRules:
                 self._compile(rule)
             except (ValueError, MessageError) as error:
                 raise ValueError(f"field rule {rule.action} of field {rule.field!r}: {error}") from None
-        self._values = any(
-            rule.action in ("copy", "map") or rule.processing_codes for rule in rules if "answer" in rule.when
-        )
+        self._read_in_answers = frozenset[int]().union(*[_read(rule) for rule in rules if "answer" in rule.when])
         changed = {int(rule.field) for rule in rules if {*rule.when} & {*FORWARDED} and rule.action != "drop"}
         self._ours = frozenset(changed & {*echoed}) - {_SETTLEMENT_DATE}
 
@@ -101,8 +107,8 @@ class FieldRules:
         """The same for an answer, which must not fail: what the dialect cannot hold stays as it is."""
         if not self._steps["answer"]:
             return
-        known = self._dialect.decode(self._dialect.assemble(mti, raw)).fields if self._values else {}
-        self.change(mti, known, raw, moment)
+        read = {number: raw[number] for number in self._read_in_answers if number in raw}
+        self.change(mti, self._dialect.decode(self._dialect.assemble(mti, read)).fields if read else {}, raw, moment)
 
     def theirs(self, raw: dict[int, bytes]) -> dict[int, bytes]:
         """An answer's fields without the echoes of what the rules put into its request: the source has its own."""

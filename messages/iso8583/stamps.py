@@ -9,6 +9,7 @@ and DE37: they come from what is kept of the original for DE90 or DE56, so that 
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 
 import msgspec
@@ -70,6 +71,11 @@ def stamp(number: int, dialect: Dialect, offset_minutes: int = 0) -> Stamp:
 
 
 def _told(at: float, form: str) -> str:
+    return _told_second(int(at), form)
+
+
+@lru_cache(maxsize=64)  # the messages of one second share them
+def _told_second(at: int, form: str) -> str:
     return time.strftime(form, time.gmtime(at))
 
 
@@ -102,10 +108,15 @@ def _retrieval_reference(version: str) -> Stamp:
         stan, at = f"{moment.stan:06d}", fields.get(number, "")
         if moment.original is not None:
             stan, at = moment.original.stan or stan, getattr(moment.original, name) or at
-        found = _parsed(at, moment.utc) or datetime.fromtimestamp(moment.utc, UTC)
-        return f"{found.year % 10}{found.timetuple().tm_yday:03d}{found.hour:02d}{stan[-6:]}"
+        return _day_and_hour(at, int(moment.utc)) + stan[-6:]
 
     return make
+
+
+@lru_cache(maxsize=64)
+def _day_and_hour(text: str, utc: int) -> str:
+    found = _parsed(text, utc) or datetime.fromtimestamp(utc, UTC)
+    return f"{found.year % 10}{found.timetuple().tm_yday:03d}{found.hour:02d}"
 
 
 def _parsed(text: str, utc: float) -> datetime | None:
