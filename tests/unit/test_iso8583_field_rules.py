@@ -154,6 +154,7 @@ def test_the_reference_is_made_of_the_transmission_time_as_sent() -> None:
     codec = codec_of("iso87-ascii", rule("37", "set"))
     assert sent(codec, request(codec, de7="1231235959"))[37] == "636523000077"
     assert sent(codec, request(codec, de7="0101000000"))[37] == "700100000077"  # next year's: its clock is ahead
+    assert sent(codec, request(codec, de7="1231235959"), utc=1798761601.0)[37] == "636523000077"  # of 2026, in 2027
     assert sent(codec, request(codec, de7="1399999999"))[37] == "632612000077"  # no time: ours
 
 
