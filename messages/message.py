@@ -139,6 +139,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     network_function: NetworkFunction | None = None
     summary: Summary = Summary()  # of a REQUEST or ADVICE
     date: str = ""  # business date (DE15) of a CUTOVER
+    flaw: str = ""  # what its link's presence rules find wrong with a REQUEST or ADVICE: "DE41 missing"
 
     def __repr__(self) -> str:
         return f"Message({self.kind.name} {self.attributes.type})"
@@ -189,21 +190,29 @@ class Codec(Protocol):
         ...
 
     def forward(
-        self, message: Message, stan: int, source: "Codec", *, reference: bytes = b"", date: str = ""
+        self,
+        message: Message,
+        stan: int,
+        source: "Codec",
+        *,
+        reference: bytes = b"",
+        date: str = "",
+        utc: float = 0.0,
     ) -> Outbound:
         """Encode a request or advice of link `source` for this link under this STAN. Untouched fields pass byte for byte.
 
         `reference`: of the original that an advice is about, as that was sent to this link (DE90, DE56). `date`: the
-        link's business date (DE15) where it keeps one.
+        link's business date (DE15) where it keeps one. `utc`: for fields of time that the link's field rules set;
+        0 leaves them as they are.
         """
         ...
 
-    def answer(self, original: bytes, outcome: Outcome) -> bytes:
-        """Encode the answer to a request of this link: its own echo fields and the outcome's content."""
+    def answer(self, original: bytes, outcome: Outcome, *, utc: float = 0.0) -> bytes:
+        """Encode the answer to a request of this link: its own echo fields and the outcome's content. `utc`: as above."""
         ...
 
-    def refuse(self, original: bytes, reason: Reason) -> Outcome:
-        """The outcome by which this link's response-code table refuses a request of this link."""
+    def refuse(self, original: bytes, reason: Reason, flaw: str = "") -> Outcome:
+        """The outcome by which this link's response-code table refuses a request of this link, and its `flaw` if any."""
         ...
 
     def accept(self, original: bytes) -> Outcome:

@@ -152,7 +152,14 @@ class Iso20022Codec:
         return remember(body.message, body.facts).encode()
 
     def forward(
-        self, message: Message, stan: int, source: Codec, *, reference: bytes = b"", date: str = ""
+        self,
+        message: Message,
+        stan: int,
+        source: Codec,
+        *,
+        reference: bytes = b"",
+        date: str = "",
+        utc: float = 0.0,
     ) -> Outbound:
         """The payload as it came, byte for byte; its match key by this link's references.
 
@@ -161,7 +168,7 @@ class Iso20022Codec:
         body = _body(message)
         return Outbound(body.message.payload, self._match_key(body.facts.references))
 
-    def answer(self, original: bytes, outcome: Outcome) -> bytes:
+    def answer(self, original: bytes, outcome: Outcome, *, utc: float = 0.0) -> bytes:
         """The recorded pacs.002 byte for byte, or one made here for an outcome of `refuse` (which has no content)."""
         if outcome.content:
             return outcome.content
@@ -176,7 +183,7 @@ class Iso20022Codec:
             Report(status, reason, toward, created, header_created, self.options.bic, self.options.wrapper),
         )
 
-    def refuse(self, original: bytes, reason: Reason) -> Outcome:
+    def refuse(self, original: bytes, reason: Reason, flaw: str = "") -> Outcome:
         """RJCT with this link's status reason code; a timeout under the profile "pending" is PDNG and not final."""
         code = self._response_codes[reason]
         if reason is Reason.TIMEOUT and self.options.timeout_profile == "pending":

@@ -4,17 +4,23 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from types import MappingProxyType
 
+from msgspec import structs
+
+from messages.iso8583.administrative import Complaint
 from messages.iso8583.advices import Advices, utc_time
 from messages.iso8583.codes import LinkCodes
 from messages.iso8583.dialect import Dialect, Iso8583
+from messages.iso8583.field_rules import FieldRules
 from messages.iso8583.keys import field_numbers, key_of
 from messages.iso8583.loader import load_dialect
 from messages.iso8583.mti import answer_mti, is_repeat, is_reversal, kind_of, unmarked
 from messages.iso8583.options import Iso8583Options, network_codes
+from messages.iso8583.presence import Presence, error_of, place_of_error
 from messages.iso8583.profiles import Profiles
 from messages.iso8583.record import Record, account, answer_record, pack, request_record, unpack
-from messages.iso8583.references import reference_of
+from messages.iso8583.references import read_reference, reference_of
 from messages.iso8583.rules import RULES
+from messages.iso8583.stamps import Moment
 from messages.iso8583.summaries import Summaries
 from messages.message import (
     Attributes,
@@ -34,7 +40,7 @@ from messages.message import (
 
 _BIN_DIGITS = 11
 _NETWORK_KEY = (7, 11)  # network management carries no retrieval reference or terminal
-_SUMMARIZED = (Kind.REQUEST, Kind.ADVICE)
+_ASKS = (Kind.REQUEST, Kind.ADVICE)
 _NO_SUMMARY = Summary()
 _ANSWERS = (Kind.ANSWER, Kind.ADVICE_ANSWER)
 _NETWORK = (Kind.NETWORK_REQUEST, Kind.NETWORK_ANSWER)
@@ -71,6 +77,14 @@ class Iso8583Codec:
         self._network_functions = network_codes(options, rules.network_codes)
         self._network_fields = {int(name): value for name, value in options.network_fields.items()}
         self._same: dict[str, frozenset[int]] = {}
+        self._changes = (
+            FieldRules(options.field, dialect, self._match, rules.echoed, lambda code: self._codes.approves("2", code))
+            if options.field
+            else None
+        )
+        self._presence = Presence(options.presence, dialect) if options.presence else None
+        self._complaint = Complaint(options.administrative, dialect)
+        self._error_field = place_of_error(options.format_error_field, dialect)
         self._check_options()
 
     def decode(self, payload: bytes) -> Message:
@@ -90,15 +104,23 @@ class Iso8583Codec:
             body,
             self._outcome(body, kind) if kind in _ANSWERS or kind is Kind.NETWORK_ANSWER else None,
             function,
-            self._summaries.of(mti, kind, fields, currency, amount) if kind in _SUMMARIZED else _NO_SUMMARY,
+            self._summaries.of(mti, kind, fields, currency, amount) if kind in _ASKS else _NO_SUMMARY,
             fields.get(_DATE, "") if function is NetworkFunction.CUTOVER else "",
+            self._presence.flaw(mti, fields) if self._presence is not None and kind in _ASKS else "",
         )
 
     def original(self, message: Message) -> bytes:
         return pack(request_record(message.body))
 
     def forward(
-        self, message: Message, stan: int, source: Codec, *, reference: bytes = b"", date: str = ""
+        self,
+        message: Message,
+        stan: int,
+        source: Codec,
+        *,
+        reference: bytes = b"",
+        date: str = "",
+        utc: float = 0.0,
     ) -> Outbound:
         body: Iso8583 = message.body
         mti = self._advices.forwarded_mti(body.mti)
@@ -107,9 +129,12 @@ class Iso8583Codec:
         for number, value in self._advices.forwarded(mti, stan, reference, date).items():
             raw[number] = self.dialect.encode_field(number, value)
             fields[number] = value
+        if self._changes is not None:
+            sent = read_reference(reference) if reference and is_reversal(mti) else None
+            self._changes.change(mti, fields, raw, Moment(utc, stan, date, sent))
         return Outbound(self.dialect.assemble(mti, raw), self._match_key(mti, fields), reference_of(mti, fields))
 
-    def answer(self, original: bytes, outcome: Outcome) -> bytes:
+    def answer(self, original: bytes, outcome: Outcome, *, utc: float = 0.0) -> bytes:
         request = unpack(original)
         decided = unpack(outcome.content)
         own = self._own(request)
@@ -118,10 +143,14 @@ class Iso8583Codec:
         for number in self._rules.identifying:
             if number in own and (number != 4 or number not in raw or outcome.code not in self._codes.partial):
                 raw[number] = own[number]
-        return self.dialect.assemble(answer_mti(request.mti), raw)
+        mti = answer_mti(request.mti)
+        if self._changes is not None:
+            self._changes.change_answer(mti, raw, Moment(utc))
+        return self.dialect.assemble(mti, raw)
 
-    def refuse(self, original: bytes, reason: Reason) -> Outcome:
-        return self._decide(original, Decision.DECLINED, self._codes.refused[reason])
+    def refuse(self, original: bytes, reason: Reason, flaw: str = "") -> Outcome:
+        fields = {self._error_field: error_of(flaw)} if flaw and self._error_field else _NO_FIELDS
+        return self._decide(original, Decision.DECLINED, self._codes.refused[reason], fields)
 
     def accept(self, original: bytes) -> Outcome:
         return self._decide(original, Decision.APPROVED, self._accepted(original))
@@ -149,10 +178,12 @@ class Iso8583Codec:
 
     def reversal(self, original: bytes, reference: bytes, stan: int, utc: float, cause: Cause) -> Outbound | None:
         sent = self._advices.reversal(original, reference, stan, utc, cause)
-        return None if sent is None else self._outbound(*sent)
+        named = read_reference(reference) if reference else None
+        return None if sent is None else self._outbound(*sent, Moment(utc, stan, original=named))
 
     def stand_in_advice(self, original: bytes, outcome: Outcome, cause: Cause, stan: int, utc: float) -> Outbound:
-        return self._outbound(*self._advices.stand_in(original, outcome.content, cause, stan, utc))
+        sent = self._advices.stand_in(original, outcome.content, cause, stan, utc)
+        return self._outbound(*sent, Moment(utc, stan))
 
     def repeat(self, payload: bytes) -> bytes:
         last = self.dialect.mti_length - 1
@@ -168,7 +199,15 @@ class Iso8583Codec:
         fields[self._rules.network_field] = next(
             code for code, meaning in self._network_functions.items() if meaning is function
         )
-        return self._outbound(self._rules.network_mti, fields)
+        return self._outbound(self._rules.network_mti, fields, Moment(utc, stan))
+
+    def complaint(self, payload: bytes, error: MessageError, start: int, stan: int, utc: float) -> Outbound | None:
+        """The administrative message that tells the sender of unreadable bytes at `start` of its input; None: silence."""
+        if not self._complaint.answers(payload):
+            return None
+        moment = Moment(utc, stan)
+        fields = {11: self._trace(stan), **self._complaint.fields(error, len(payload), start, moment)}
+        return self._outbound(self._complaint.mti, fields, moment)
 
     def network_answer(self, message: Message) -> bytes:
         body: Iso8583 = message.body
@@ -206,8 +245,10 @@ class Iso8583Codec:
         raw = {number: self.dialect.encode_field(number, value) for number, value in values.items()}
         return Outcome(decision, code, pack(Record(self.dialect.name, answer_mti(unpack(original).mti), raw)))
 
-    def _outbound(self, mti: str, fields: dict[int, str]) -> Outbound:
+    def _outbound(self, mti: str, fields: dict[int, str], moment: Moment) -> Outbound:
         raw = {number: self.dialect.encode_field(number, value) for number, value in fields.items()}
+        if self._changes is not None:
+            self._changes.change(mti, fields, raw, moment)
         return Outbound(self.dialect.assemble(mti, raw), self._match_key(mti, fields), reference_of(mti, fields))
 
     def _match_key(self, mti: str, fields: Mapping[int, str]) -> bytes:
@@ -227,7 +268,11 @@ class Iso8583Codec:
             raise MessageError("an answer without a response code", "DE39")
         # an advice, and a sign-on, is acknowledged by an answer without a code, too
         approves = self._codes.approves(body.mti[1], code)
-        return Outcome(Decision.APPROVED if approves else Decision.DECLINED, code, pack(answer_record(body)))
+        return Outcome(Decision.APPROVED if approves else Decision.DECLINED, code, pack(self._answered(body)))
+
+    def _answered(self, body: Iso8583) -> Record:
+        record = answer_record(body)
+        return record if self._changes is None else structs.replace(record, raw=self._changes.theirs(record.raw))
 
     def _network_function(self, fields: dict[int, str]) -> NetworkFunction:
         return self._network_functions.get(fields.get(self._rules.network_field, ""), NetworkFunction.OTHER)

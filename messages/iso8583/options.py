@@ -4,6 +4,9 @@ from typing import Literal
 
 import msgspec
 
+from messages.iso8583.administrative import Administrative
+from messages.iso8583.field_rules import FieldRule
+from messages.iso8583.presence import PresenceRule
 from messages.iso8583.profiles import ProfileOption
 from messages.message import Cause, NetworkFunction, Reason
 
@@ -36,6 +39,10 @@ class Iso8583Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     sign_on: bool = True  # whether the switch signs on and off; it echoes in any case
     network_fields: dict[str, str] = {}  # further fields of the switch's own network management requests
     network_codes: dict[str, FunctionName] = {}  # DE70 or DE24 -> function; the first of a function is the one that is sent
+    field: tuple[FieldRule, ...] = ()  # how what goes out on this link is changed
+    presence: tuple[PresenceRule, ...] = ()  # what a request or advice that comes in must have, and must not
+    format_error_field: str = ""  # where the answer to one that breaks them has the field's number, as three digits
+    administrative: Administrative = Administrative()  # what is said of an unreadable frame
 
 
 def fields_by_cause(

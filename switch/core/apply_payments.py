@@ -186,7 +186,11 @@ def refuse(fold: Fold, p: Refuse) -> bool:
         number = fold.state.meta.transaction
         keep(fold, key, Finished(p.digest, p.outcome, 0, number, Fate.NOTHING, p.summary.identity))
     fold.put(queued(session, p.frame, Role.ANSWER))
-    fold.note("request.refused", session=p.session, link=session.link, offset=p.start, code=p.outcome.code)
+    told = {"session": p.session, "link": session.link, "offset": p.start, "code": p.outcome.code}
+    if p.flaw:
+        fold.note("request.flawed", **told, flaw=p.flaw)
+    else:
+        fold.note("request.refused", **told)
     return True
 
 

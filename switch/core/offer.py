@@ -25,9 +25,10 @@ from switch.core.proposals import (
 from switch.core.records import Session, Stage, Transaction, Waiter
 from switch.core.rules import Link, Rules
 from switch.core.state import State, outcome_key
-from switch.core.targets import Targets
+from switch.core.targets import Choice, Targets
 from switch.core.wires import Wire
 
+NOWHERE = Outbound(b"", b"")
 NEAREST_MAX = 200  # pending requests that an unmatched answer is compared with
 
 
@@ -38,6 +39,8 @@ class Place(msgspec.Struct, frozen=True):
     link: Link
     start: int
     end: int
+    utc: float  # seconds since the epoch, for fields of time
+    payload: bytes
 
     @property
     def span(self) -> tuple[str, int, int]:
@@ -70,7 +73,7 @@ class Offers:
         Raises MessageError for bytes that are no message of this link.
         """
         wire = self._wires[session.link]
-        place = Place(session, wire.link, start, end)
+        place = Place(session, wire.link, start, end, utc, frame.payload)
         if not frame.payload:
             echo = wire.framer.keepalive if wire.link.keepalive == "echo" else b""
             return Absorb(*place.span, "", echo)
@@ -79,7 +82,7 @@ class Offers:
             case Kind.REQUEST | Kind.ADVICE:
                 return self._request(place, frame.header, message, age_ms)
             case Kind.ANSWER | Kind.ADVICE_ANSWER:
-                return self._answer(place, message, utc)
+                return self._answer(place, message)
             case Kind.NETWORK_REQUEST:
                 payload = wire.answer(frame.header, wire.codec.network_answer(message))
                 function = message.network_function or NetworkFunction.OTHER
@@ -99,11 +102,13 @@ class Offers:
         if finished is not None:
             if finished.digest != message.digest:
                 return self._refuse(place, header, message, original, Reason.DUPLICATE)
-            frame = wire.answer(header, wire.codec.answer(original, finished.outcome))
+            frame = wire.answer(header, wire.codec.answer(original, finished.outcome, utc=place.utc))
             return Reply(*place.span, message.duplicate_key, finished.outcome, frame)
         number = state.in_flight.get(key)
         if number is not None:
             return self._attach(place, header, message, original, state.transactions[number])
+        if message.flaw:
+            return self._refuse(place, header, message, original, Reason.FORMAT)
         if message.kind is Kind.ADVICE:
             return self._store(place, header, message, original)
         if find(state, place.link.name, message.summary.identity)[0] is Standing.BLOCKED:
@@ -116,7 +121,7 @@ class Offers:
         waiter = Waiter(place.session.id, header, original)
         if to.stage is Stage.ANSWERED and to.outcome is not None:
             wire = self._wires[place.link.name]
-            frame = wire.answer(header, wire.codec.answer(original, to.outcome))
+            frame = wire.answer(header, wire.codec.answer(original, to.outcome, utc=place.utc))
             return Attach(*place.span, to.id, waiter, to.outcome, frame)
         waiting = [held.session for held in to.waiters if held.session in self._state.sessions]
         if place.session.id in waiting or len(waiting) >= self._limits.waiters_max:
@@ -132,12 +137,9 @@ class Offers:
         if len(self._state.transactions) >= self._limits.transactions_max:
             return self._refuse(place, header, message, original, Reason.OVERLOAD)
         names = self._targets.order(route, original, codec)
-        choice = self._targets.choose(route, names, message, codec, age_ms)
+        choice = self._targets.choose(route, names, message, codec, age_ms, place.utc)
         if choice is Reason.LINK_DOWN and self._may_stand_in(names, message):
-            try:
-                choice = self._targets.encode(names[0], "", message, codec, 0)
-            except MessageError:
-                choice = Reason.FORMAT
+            choice = Choice(names[0], "", 0, NOWHERE, self._wires[place.link.name].frame(place.payload), "")
         if isinstance(choice, Reason):
             return self._refuse(place, header, message, original, choice)
         outbound, timeout_ms = choice.outbound, self._wires[choice.target].link.timeout_ms
@@ -167,7 +169,7 @@ class Offers:
         names = [found.target] if found is not None and found.target in self._wires else []
         if not names and (route := self._targets.route(place.link.name, message)) is not None:
             names = route.targets
-        target, stan, outbound = "", 0, Outbound(b"", b"")
+        target, stan, outbound = "", 0, NOWHERE
         if not needless and not unknown:
             if not names:
                 return Absorb(*place.span, f"advice: {Reason.NO_ROUTE}")
@@ -178,11 +180,11 @@ class Offers:
             stan = to.stan(state, self._node)
             reference, date = (found.reference, found.date) if found is not None else (b"", "")
             try:
-                outbound = to.codec.forward(message, stan, wire.codec, reference=reference, date=date)
+                outbound = to.codec.forward(message, stan, wire.codec, reference=reference, date=date, utc=place.utc)
             except MessageError:
                 return Absorb(*place.span, f"advice: {Reason.FORMAT}")
         outcome = wire.codec.accept(original)
-        frame = wire.answer(header, wire.codec.answer(original, outcome))
+        frame = wire.answer(header, wire.codec.answer(original, outcome, utc=place.utc))
         refusal = wire.codec.refuse(original, Reason.REVERSED) if reversal else None
         return Store(
             *place.span, message.duplicate_key, message.digest, original, summary, outcome, frame, standing, refusal,
@@ -191,18 +193,19 @@ class Offers:
 
     def _refuse(self, place: Place, header: bytes, message: Message, original: bytes, reason: Reason) -> Input:
         """A local answer by record. An advice is never refused: silence makes its sender repeat."""
+        flaw = message.flaw if reason is Reason.FORMAT else ""
         if message.kind is Kind.ADVICE:
-            return Absorb(*place.span, f"advice: {reason}")
+            return Absorb(*place.span, f"advice: {flaw or reason}")
         wire = self._wires[place.link.name]
-        outcome = wire.codec.refuse(original, reason)
-        frame = wire.answer(header, wire.codec.answer(original, outcome))
-        # a different message under a used key must not replace what is kept there
-        key = b"" if reason is Reason.DUPLICATE else message.duplicate_key
-        return Refuse(*place.span, key, message.digest, original, message.summary, outcome, frame)
+        outcome = wire.codec.refuse(original, reason, flaw)
+        frame = wire.answer(header, wire.codec.answer(original, outcome, utc=place.utc))
+        # a different message under a used key must not replace what is kept there; one with a flaw may have no true key
+        key = b"" if reason is Reason.DUPLICATE or flaw else message.duplicate_key
+        return Refuse(*place.span, key, message.digest, original, message.summary, outcome, frame, flaw)
 
     # --- answers
 
-    def _answer(self, place: Place, message: Message, utc: float) -> Input:
+    def _answer(self, place: Place, message: Message) -> Input:
         state = self._state
         found = (place.link.name, message.match_key)
         number = state.pending.get(found)
@@ -217,9 +220,8 @@ class Offers:
         if message.outcome.decision is Decision.INTERIM:
             return Absorb(*place.span, "interim status")
         transaction = state.transactions[number]
-        wire = self._wires[transaction.link]
-        outcome, undo = message.outcome, NOTHING
-        approved = outcome.decision is Decision.APPROVED
+        wire, outcome, utc = self._wires[transaction.link], message.outcome, place.utc
+        approved, undo = outcome.decision is Decision.APPROVED, NOTHING
         try:
             if approved and transaction.reversal:
                 outcome = wire.codec.refuse(transaction.original, Reason.REVERSED)
@@ -227,7 +229,7 @@ class Offers:
                 outcome = wire.codec.refuse(transaction.original, Reason.PARTIAL)
                 undo = self._wires[place.link.name].reversal(state, self._node, transaction, utc, Cause.PARTIAL)
             frames = tuple(
-                (waiter.session, wire.answer(waiter.header, wire.codec.answer(waiter.original, outcome)))
+                (waiter.session, wire.answer(waiter.header, wire.codec.answer(waiter.original, outcome, utc=utc)))
                 for waiter in transaction.waiters
                 if waiter.session in state.sessions
             )

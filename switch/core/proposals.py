@@ -119,6 +119,7 @@ class Refuse(Input, frozen=True, tag="refuse"):
     summary: Summary
     outcome: Outcome
     frame: bytes
+    flaw: str = ""  # for the log: "DE41 missing"
 
 
 class Answer(Input, frozen=True, tag="answer"):

@@ -158,7 +158,7 @@ class Transaction(Record, frozen=True):
     delivered: bool = False  # a byte of an answer was acknowledged
     redelivered: bool = False  # its answer was tried on another session of its concentrator
     reversal: int = 0  # the advice by which its terminal reversed it before it was decided
-    unsent: bytes = b""  # UNSENT: the frame, in the format of its target
+    unsent: bytes = b""  # UNSENT: the frame, in the format of its target; without a STAN, of its source
 
     @property
     def open(self) -> bool:

@@ -10,7 +10,10 @@ from switch.core.wires import Wire
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """A session of a target, and the request as it goes there. Without a session it is for the target, and cannot go."""
+    """A session of a target, and the request as it goes there.
+
+    Without a session it cannot go there now: then the frame is as its source has sent it.
+    """
 
     target: str
     session: str
@@ -48,7 +51,9 @@ class Targets:
             first = int.from_bytes(source.account(original)[:4], "big") % len(names)
         return [*names[first:], *names[:first]]
 
-    def choose(self, route: Route, names: list[str], message: Message, codec: Codec, age_ms: int) -> Choice | Reason:
+    def choose(
+        self, route: Route, names: list[str], message: Message, codec: Codec, age_ms: int, utc: float
+    ) -> Choice | Reason:
         """A session of the first of these links that can carry it, or why none can. `codec`: of the message."""
         state = self._state
         if not within(state, route):
@@ -67,7 +72,7 @@ class Targets:
                 continue
             stan = wire.stan(state, self._node)
             try:
-                choice = self.encode(name, session, message, codec, stan)
+                choice = self._encode(name, session, message, codec, stan, utc)
             except MessageError:
                 reason = Reason.FORMAT
                 continue
@@ -78,10 +83,9 @@ class Targets:
             return choice
         return reason
 
-    def encode(self, name: str, session: str, message: Message, codec: Codec, stan: int) -> Choice:
-        """The request as it goes to this link. Raises MessageError when its dialect cannot hold it."""
+    def _encode(self, name: str, session: str, message: Message, codec: Codec, stan: int, utc: float) -> Choice:
         wire, date = self._wires[name], self._state.dates.get(name, "")
-        outbound = wire.codec.forward(message, stan, codec, date=date)
+        outbound = wire.codec.forward(message, stan, codec, date=date, utc=utc)
         return Choice(name, session, stan, outbound, wire.frame(outbound.payload), date)
 
     def _session(self, target: str) -> str | None:

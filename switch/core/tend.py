@@ -90,12 +90,12 @@ class Tending:
         waits = ("transaction", transaction.id) in self.outstanding
         return not waits and self._state.acting(transaction.owner) == self._incarnation
 
-    def _refusal(self, transaction: Transaction, reason: Reason) -> tuple[Outcome, Frames]:
+    def _refusal(self, transaction: Transaction, reason: Reason, utc: float) -> tuple[Outcome, Frames]:
         outcome = self._wires[transaction.link].codec.refuse(transaction.original, reason)
-        return outcome, self._frames(transaction, outcome)
+        return outcome, self._frames(transaction, outcome, utc)
 
     def _timeout(self, transaction: Transaction, utc: float) -> Timeout:
-        outcome, frames = self._refusal(transaction, Reason.TIMEOUT)
+        outcome, frames = self._refusal(transaction, Reason.TIMEOUT, utc)
         interim = outcome.decision is Decision.INTERIM  # by the link's profile: undone by nobody yet
         advice = NOTHING
         if not interim and not transaction.reversal:
@@ -106,10 +106,11 @@ class Tending:
         other = self._other_session(transaction)
         if other:
             assert transaction.outcome is not None
-            frame = self._frame(transaction.link, Waiter(other, transaction.header, transaction.original), transaction.outcome)
+            waiter = Waiter(other, transaction.header, transaction.original)
+            frame = self._frame(transaction.link, waiter, transaction.outcome, utc)
             if frame:
                 return Redeliver(transaction.id, other, frame)
-        outcome, frames = self._refusal(transaction, Reason.UNDELIVERABLE)
+        outcome, frames = self._refusal(transaction, Reason.UNDELIVERABLE, utc)
         target = self._wires[transaction.target]
         advice = target.reversal(self._state, self._node, transaction, utc, Cause.UNDELIVERABLE)
         return Undo(transaction.id, outcome, frames, advice)
@@ -128,16 +129,16 @@ class Tending:
 
     def _unsent(self, transaction: Transaction, clock: int, utc: float) -> Resend | Decide:
         """To the same link or the next target; else it is decided here, since no byte of it has left."""
-        wire = self._wires[transaction.target]
-        message = wire.codec.decode(wire.framer.cut(transaction.unsent).frames[0].payload)
         if transaction.reversal:
-            return self._decide(transaction, Reason.REVERSED)
-        age_ms = wire.link.timeout_ms - (transaction.deadline_ms - clock)
+            return self._decide(transaction, Reason.REVERSED, utc)
+        wire = self._wires[transaction.target if transaction.stan else transaction.link]
+        message = wire.codec.decode(wire.framer.cut(transaction.unsent).frames[0].payload)
+        age_ms = self._wires[transaction.target].link.timeout_ms - (transaction.deadline_ms - clock)
         route = self._targets.route(transaction.link, message)
         if route is None:
-            return self._decide(transaction, Reason.NO_ROUTE)
+            return self._decide(transaction, Reason.NO_ROUTE, utc)
         names = self._targets.order(route, transaction.original, self._wires[transaction.link].codec)
-        choice = self._targets.choose(route, names, message, wire.codec, age_ms)
+        choice = self._targets.choose(route, names, message, wire.codec, age_ms, utc)
         if isinstance(choice, Choice):
             outbound = choice.outbound
             return Resend(
@@ -145,10 +146,10 @@ class Tending:
                 choice.date, choice.frame,
             )  # fmt: skip
         approval = self._stand_in(transaction, message, utc) if choice is Reason.LINK_DOWN else None
-        return approval or self._decide(transaction, choice)
+        return approval or self._decide(transaction, choice, utc)
 
-    def _decide(self, transaction: Transaction, reason: Reason) -> Decide:
-        outcome, frames = self._refusal(transaction, reason)
+    def _decide(self, transaction: Transaction, reason: Reason, utc: float) -> Decide:
+        outcome, frames = self._refusal(transaction, reason, utc)
         return Decide(transaction.id, outcome, frames, NOTHING, "", b"", 0)
 
     def _stand_in(self, transaction: Transaction, message: Message, utc: float) -> Decide | None:
@@ -170,25 +171,25 @@ class Tending:
                 continue
             advice = OwnAdvice(told.payload, told.match_key, stan, told.reference)
             return Decide(
-                transaction.id, outcome, self._frames(transaction, outcome), advice, rule.name, account, day
+                transaction.id, outcome, self._frames(transaction, outcome, utc), advice, rule.name, account, day
             )
         return None
 
     # --- answers
 
-    def _frames(self, transaction: Transaction, outcome: Outcome) -> Frames:
+    def _frames(self, transaction: Transaction, outcome: Outcome, utc: float) -> Frames:
         sessions, link = self._state.sessions, transaction.link
         return tuple(
-            (waiter.session, self._frame(link, waiter, outcome))
+            (waiter.session, self._frame(link, waiter, outcome, utc))
             for waiter in transaction.waiters
             if waiter.session in sessions
         )
 
-    def _frame(self, link: str, waiter: Waiter, outcome: Outcome) -> bytes:
+    def _frame(self, link: str, waiter: Waiter, outcome: Outcome, utc: float) -> bytes:
         """The waiter's answer; b"" where its dialect cannot hold one, since what is due must not fail."""
         wire = self._wires[link]
         try:
-            return wire.answer(waiter.header, wire.codec.answer(waiter.original, outcome))
+            return wire.answer(waiter.header, wire.codec.answer(waiter.original, outcome, utc=utc))
         except MessageError:
             return b""
 

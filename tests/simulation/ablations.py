@@ -25,7 +25,7 @@ from simulation import simulate
 
 from messages.message import Decision
 from switch import succession
-from switch.core import apply_outcomes, apply_payments, apply_sessions, fold, offer, proposals, wires
+from switch.core import apply_outcomes, apply_sessions, fold, offer, proposals, wires
 from switch.core.records import Stage, Status
 from switch.core.state import State
 from switch.mirror import append, batch, keys, mirror, replica, sealing, snapshot, watch

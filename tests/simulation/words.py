@@ -34,11 +34,18 @@ class Words:
         self._transaction += good
         return f"Request{f' {self._transaction}' if good else ''} -> {self.name(proposal.target_session)}"
 
-    def decision(self, proposal: p.Timeout | p.Undo, good: bool) -> str:
+    def decision(self, proposal: p.Timeout | p.Undo | p.Decide, good: bool) -> str:
         text = f"{type(proposal).__name__} {proposal.transaction}: {proposal.outcome.code}"
-        if good and proposal.advice:
+        if good and proposal.advice.payload:
             self._advice += 1
             text += f", reversal {self._advice}"
+        return text
+
+    def store(self, proposal: p.Store, good: bool) -> str:
+        text = f"Store from {self.name(proposal.session)}, original {proposal.standing.name.lower()}"
+        if good and proposal.payload:
+            self._advice += 1
+            text += f", advice {self._advice}"
         return text
 
     def advice(self, proposal: p.AdviceSend, good: bool) -> str:
@@ -71,7 +78,7 @@ def sessions(count: int) -> str:
 _TEXTS: dict[type, Callable[[Words, Any, bool], str]] = {
     p.Request: Words.request,
     p.Attach: Words.attach,
-    p.Store: lambda words, q, good: f"Store {'for ' + q.target if q.payload else 'nothing'}, original {q.standing.name.lower()}",
+    p.Store: Words.store,
     p.Reply: lambda words, q, good: f"Reply {q.outcome.code} to {words.name(q.session)}",
     p.Refuse: lambda words, q, good: f"Refuse {q.outcome.code} to {words.name(q.session)}",
     p.Answer: lambda words, q, good: f"Answer {q.transaction}: {q.outcome.code}",
