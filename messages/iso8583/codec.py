@@ -154,13 +154,12 @@ class Iso8583Codec:
         )  # its low bit in ASCII, EBCDIC and BCD
 
     def network_request(self, function: NetworkFunction, stan: int, utc: float) -> Outbound | None:
-        if function not in _SENT or not (self.options.sign_on or function is NetworkFunction.ECHO):
+        code = next((code for code, meaning in self._network_functions.items() if meaning is function), "")
+        if not code or function not in _SENT or not (self.options.sign_on or function is NetworkFunction.ECHO):
             return None
         fields = {number: utc_time(utc, form) for number, form in self._rules.network_times.items()}
         fields |= {11: self._trace(stan), **self._network_fields}
-        fields[self._rules.network_field] = next(
-            code for code, meaning in self._network_functions.items() if meaning is function
-        )
+        fields[self._rules.network_field] = code
         return self._outbound(self._rules.network_mti, fields)
 
     def network_answer(self, message: Message) -> bytes:
@@ -173,9 +172,9 @@ class Iso8583Codec:
     def _check_options(self) -> None:
         """Every value of the configuration must be one that this dialect can send."""
         try:
-            if not is_reversal(self._advices.reversal_mti):
-                raise MessageError("not a reversal", "MTI", 0)
-            kind_of(self._advices.reversal_mti, self.dialect.version)
+            mti = self._advices.reversal_mti
+            if kind_of(mti, self.dialect.version) is not Kind.ADVICE or not is_reversal(mti) or is_repeat(mti):
+                raise MessageError("not a reversal's", "MTI", 0)
             for code in self._codes.sent():
                 # n would be filled with a zero on the left: a refusal 68 would become the approval 068
                 if len(code) != self.dialect.fields[39].notation.length:

@@ -1,7 +1,7 @@
 """What names a message later at its receiver: kept of each forward, and written into DE90 (1987) or DE56 (1993, 2003).
 
 ISO 8583:1987 DE90: MTI, STAN, DE7, DE32 and DE33, n42 with zeros on the left of each. 1993 DE56: MTI, STAN, DE12
-(YYMMDDhhmmss) and DE32 with its length; in 2003 a STAN of 12 digits and DE12 with the century. Widths are the dialect's.
+(YYMMDDhhmmss) and DE32 with its length; in 2003 a STAN of 12 digits and a DE12 of 14. Widths are the dialect's.
 """
 
 from collections.abc import Mapping
