@@ -192,7 +192,9 @@ class Iso8583Codec:
     def _accepted(self, original: bytes) -> str:
         return self._codes.accepted(unpack(original).mti[1])
 
-    def _decide(self, original: bytes, decision: Decision, code: str, fields: Mapping[int, str] = _NO_FIELDS) -> Outcome:
+    def _decide(
+        self, original: bytes, decision: Decision, code: str, fields: Mapping[int, str] = _NO_FIELDS
+    ) -> Outcome:
         """An outcome of the switch's own."""
         values = {**fields, 39: code}
         raw = {number: self.dialect.encode_field(number, value) for number, value in values.items()}
@@ -208,9 +210,11 @@ class Iso8583Codec:
     @staticmethod
     def _digest(body: Iso8583) -> bytes:
         """Over MTI, field numbers and encoded fields: each field tells its own length, so nothing else hashes alike."""
-        raw = body.raw
-        numbers = [number for number in raw if number not in _CHANGES_IN_REPEATS]
-        content = b"".join([unmarked(body.mti).encode(), bytes(numbers), *[raw[number] for number in numbers]])
+        kept = dict(body.raw)
+        for number in _CHANGES_IN_REPEATS:
+            if number in kept:
+                del kept[number]
+        content = b"".join([unmarked(body.mti).encode(), bytes(kept), *kept.values()])
         return blake2b(content, digest_size=16).digest()
 
     def _outcome(self, body: Iso8583, kind: Kind) -> Outcome:

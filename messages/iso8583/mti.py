@@ -1,7 +1,8 @@
 """Message type identifiers: what a message wants of its receiver, repeats, and the MTI of its answer; by version.
 
-ISO 8583 MTI: version, class, function, origin. Clause 4.1 of 1987, 4.2 of 1993. The versions share classes and origins; 1987 knows completion confirmations where the others have the issuer's own messages, 2003 has
-instructions and acknowledges notifications.
+ISO 8583 MTI: version, class, function, origin. Clause 4.1 of 1987, 4.2 of 1993. The versions share classes and origins;
+1987 knows completion confirmations where the others have the issuer's own messages, 2003 has instructions and
+acknowledges notifications.
 """
 
 from messages.message import Kind, MessageError

@@ -28,14 +28,15 @@ class Reference(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return f"Reference({self.mti})"
 
 
-_FIELDS = (11, 7, 12, 32, 33, 37, 15)  # in the order of Reference
 _encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(Reference)
 
 
 def reference_of(mti: str, fields: Mapping[int, str]) -> bytes:
     """The reference of a message with these fields."""
-    return _encode([mti, *[fields.get(number, "") for number in _FIELDS]])
+    get = fields.get
+    # in the order of Reference
+    return _encode((mti, get(11, ""), get(7, ""), get(12, ""), get(32, ""), get(33, ""), get(37, ""), get(15, "")))
 
 
 def read_reference(data: bytes) -> Reference:

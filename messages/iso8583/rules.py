@@ -23,7 +23,7 @@ class Rules(msgspec.Struct, frozen=True):
     network_times: dict[int, str]  # date and time fields of network management, for strftime (UTC)
 
 
-# 1993 annex A.4 and A.5. DE24: 400 full reversal, the transaction did not complete as approved. DE25: 4021 timeout waiting for
+# 1993 annex A. DE24: 400 full reversal, the transaction did not complete as approved. DE25: 4021 timeout waiting for
 # response, 4013 unable to deliver the message to the point of service, 4004 completed partially
 _REVERSAL_FIELDS = {
     Cause.TIMEOUT: {24: "400", 25: "4021"},

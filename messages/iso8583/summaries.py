@@ -1,4 +1,4 @@
-"""What the engine keeps in sight of a request or advice: profile, traits, amount, and how it is tied to its original."""
+"""What the engine keeps in sight of a request or advice: profile, traits, amount, and what its original is."""
 
 from collections.abc import Mapping
 
