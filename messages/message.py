@@ -254,6 +254,12 @@ class Codec(Protocol):
         """The same advice marked as a repeat (0420 -> 0421); unchanged where the rail has no such mark."""
         ...
 
+    def complaint(
+        self, payload: bytes, error: "MessageError", start: int, stan: int, utc: float
+    ) -> Outbound | None:
+        """The administrative message that tells the sender of unreadable bytes at `start` of its input; None: silence."""
+        ...
+
     def network_request(self, function: NetworkFunction, stan: int, utc: float) -> Outbound | None:
         """A sign-on, sign-off or echo toward this link's network. None when the rail has none."""
         ...

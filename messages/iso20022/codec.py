@@ -231,6 +231,10 @@ class Iso20022Codec:
         """Unchanged: the mark would be in AppHdr, and the payload is never serialised again."""
         return payload
 
+    def complaint(self, payload: bytes, error: MessageError, start: int, stan: int, utc: float) -> None:
+        """None: schemes differ in their admi messages."""
+        return
+
     def network_request(self, function: NetworkFunction, stan: int, utc: float) -> None:
         """None: schemes differ in their admi messages, and TCP tells whether a link is up."""
         return

@@ -192,17 +192,15 @@ class Iso8583Codec:
         )  # its low bit in ASCII, EBCDIC and BCD
 
     def network_request(self, function: NetworkFunction, stan: int, utc: float) -> Outbound | None:
-        if function not in _SENT or not (self.options.sign_on or function is NetworkFunction.ECHO):
+        code = next((code for code, meaning in self._network_functions.items() if meaning is function), "")
+        if not code or function not in _SENT or not (self.options.sign_on or function is NetworkFunction.ECHO):
             return None
         fields = {number: utc_time(utc, form) for number, form in self._rules.network_times.items()}
         fields |= {11: self._trace(stan), **self._network_fields}
-        fields[self._rules.network_field] = next(
-            code for code, meaning in self._network_functions.items() if meaning is function
-        )
+        fields[self._rules.network_field] = code
         return self._outbound(self._rules.network_mti, fields, Moment(utc, stan))
 
     def complaint(self, payload: bytes, error: MessageError, start: int, stan: int, utc: float) -> Outbound | None:
-        """The administrative message that tells the sender of unreadable bytes at `start` of its input; None: silence."""
         if not self._complaint.answers(payload):
             return None
         moment = Moment(utc, stan)
@@ -219,9 +217,9 @@ class Iso8583Codec:
     def _check_options(self) -> None:
         """Every value of the configuration must be one that this dialect can send."""
         try:
-            if not is_reversal(self._advices.reversal_mti):
-                raise MessageError("not a reversal", "MTI", 0)
-            kind_of(self._advices.reversal_mti, self.dialect.version)
+            mti = self._advices.reversal_mti
+            if kind_of(mti, self.dialect.version) is not Kind.ADVICE or not is_reversal(mti) or is_repeat(mti):
+                raise MessageError("not a reversal's", "MTI", 0)
             for code in self._codes.sent():
                 # n would be filled with a zero on the left: a refusal 68 would become the approval 068
                 if len(code) != self.dialect.fields[39].notation.length:
@@ -239,7 +237,9 @@ class Iso8583Codec:
     def _accepted(self, original: bytes) -> str:
         return self._codes.accepted(unpack(original).mti[1])
 
-    def _decide(self, original: bytes, decision: Decision, code: str, fields: Mapping[int, str] = _NO_FIELDS) -> Outcome:
+    def _decide(
+        self, original: bytes, decision: Decision, code: str, fields: Mapping[int, str] = _NO_FIELDS
+    ) -> Outcome:
         """An outcome of the switch's own."""
         values = {**fields, 39: code}
         raw = {number: self.dialect.encode_field(number, value) for number, value in values.items()}
@@ -257,9 +257,10 @@ class Iso8583Codec:
     @staticmethod
     def _digest(body: Iso8583) -> bytes:
         """Over MTI, field numbers and encoded fields: each field tells its own length, so nothing else hashes alike."""
-        raw = body.raw
-        numbers = [number for number in raw if number not in _CHANGES_IN_REPEATS]
-        content = b"".join([unmarked(body.mti).encode(), bytes(numbers), *[raw[number] for number in numbers]])
+        kept = dict(body.raw)
+        for number in _CHANGES_IN_REPEATS:
+            kept.pop(number, None)
+        content = b"".join([unmarked(body.mti).encode(), bytes(kept), *kept.values()])
         return blake2b(content, digest_size=16).digest()
 
     def _outcome(self, body: Iso8583, kind: Kind) -> Outcome:

@@ -1,7 +1,7 @@
 """DE39: by what codes a link refuses, approves, accepts; and what a code means. Tables by version, changed by options.
 
-Sources: ISO 8583:1987 annex A.4 (response codes), 1993 annex A.1 and 2003 annex A (action codes; the four digits of 2003
-as the jPOS common message format has them). 09, 68 and the like differ between networks: links override them.
+Sources: ISO 8583:1987 annex A (response codes), 1993 annex A.1 (action codes), and for the four digits of 2003 the jPOS
+common message format. 09, 68 and the like differ between networks: links override them.
 """
 
 import re

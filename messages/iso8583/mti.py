@@ -1,8 +1,8 @@
-"""Message type identifiers: what a message wants of its receiver, repeats, and the MTI of its answer. Tables by version.
+"""Message type identifiers: what a message wants of its receiver, repeats, and the MTI of its answer; by version.
 
-ISO 8583 MTI: version, class, function, origin. Clause 4.1 of 1987, 4.2 of 1993, 5.2 of 2003. The versions share classes
-and origins; 1987 knows completion confirmations where the others have the issuer's own messages, 2003 has
-instructions and acknowledges notifications.
+ISO 8583 MTI: version, class, function, origin. Clause 4.1 of 1987, 4.2 of 1993. The versions share classes and origins;
+1987 knows completion confirmations where the others have the issuer's own messages, 2003 has instructions and
+acknowledges notifications.
 """
 
 from messages.message import Kind, MessageError
@@ -96,7 +96,7 @@ def unmarked(mti: str) -> str:
 
 
 def answer_mti(mti: str) -> str:
-    """The MTI of the answer: 0201 -> 0210, 0203 -> 0212, 1421 -> 1430, 1805 -> 1814. MessageError where there is none."""
+    """The MTI of the answer: 0201 -> 0210, 0203 -> 0212, 1421 -> 1430, 1805 -> 1814. MessageError if it has none."""
     answer = ANSWERS.get(mti[2])
     if answer is None:
         raise MessageError("wants no answer", "MTI", 0)

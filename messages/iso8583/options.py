@@ -14,12 +14,12 @@ FunctionName = Literal["sign_on", "sign_off", "echo", "key_change", "cutover", "
 
 
 class Iso8583Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Fields are written as their number ("11"). What is empty or absent takes the version's default (rules.py, codes.py)."""
+    """Fields are written as their number ("11"). What is absent takes the version's default (rules.py, codes.py)."""
 
     dialect: str = "iso87-ascii"  # shipped name, or path to a TOML or jPOS XML file
     match: tuple[str, ...] = ("7", "11", "37", "41")  # an answer belongs to the request with the same values
     duplicate: tuple[str, ...] = ("7", "11", "32", "41", "42")  # a repeat has the same values as what it repeats
-    original: tuple[str, ...] = ()  # a reversal or completion means the message with the same values (or those in DE90, DE56)
+    original: tuple[str, ...] = ()  # a reversal or completion is about what has the same values, or those of DE90, DE56
     profiles: dict[str, ProfileOption] = {}  # by the profile's name
     partial: bool = True  # as a source: takes partial approvals
     # DE39
@@ -32,13 +32,13 @@ class Iso8583Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     advice_not_found_codes: tuple[str, ...] = ()
     # as a target
     reversal_mti: str = ""  # of the switch's own reversals; where it is given, of forwarded ones, too
-    reversal_stan: Literal["new", "original"] = "new"  # original: a reversal has the STAN that its original was sent with
+    reversal_stan: Literal["new", "original"] = "new"  # original: a reversal has the STAN of what it reverses
     reversal_fields: dict[Cause, dict[str, str]] = {}  # further fields, or other values, by why it is sent
     stand_in_fields: dict[Cause, dict[str, str]] = {}  # likewise of stand-in advices
     # network management
     sign_on: bool = True  # whether the switch signs on and off; it echoes in any case
     network_fields: dict[str, str] = {}  # further fields of the switch's own network management requests
-    network_codes: dict[str, FunctionName] = {}  # DE70 or DE24 -> function; the first of a function is the one that is sent
+    network_codes: dict[str, FunctionName] = {}  # DE70 or DE24 -> function; the first of a function is sent
     field: tuple[FieldRule, ...] = ()  # how what goes out on this link is changed
     presence: tuple[PresenceRule, ...] = ()  # what a request or advice that comes in must have, and must not
     format_error_field: str = ""  # where the answer to one that breaks them has the field's number, as three digits

@@ -1,6 +1,6 @@
 """What a card transaction is to the switch: a table by message class and processing code (DE3, first two digits).
 
-The codes are those of ISO 8583:1987 annex A and 1993 annex A.6, with those that networks agree on. A link adds codes and
+The codes are the standard's (1987 annex A, 1993 annex A), with those that networks agree on. A link adds codes and
 replaces traits by its option `profiles`.
 """
 

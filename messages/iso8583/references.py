@@ -1,7 +1,7 @@
 """What names a message later at its receiver: kept of each forward, and written into DE90 (1987) or DE56 (1993, 2003).
 
 ISO 8583:1987 DE90: MTI, STAN, DE7, DE32 and DE33, n42 with zeros on the left of each. 1993 DE56: MTI, STAN, DE12
-(YYMMDDhhmmss) and DE32 with its length; in 2003 a STAN of 12 digits and DE12 with the century. Widths are the dialect's.
+(YYMMDDhhmmss) and DE32 with its length; in 2003 a STAN of 12 digits and a DE12 of 14. Widths are the dialect's.
 """
 
 from collections.abc import Mapping
@@ -28,14 +28,15 @@ class Reference(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return f"Reference({self.mti})"
 
 
-_FIELDS = (11, 7, 12, 32, 33, 37, 15)  # in the order of Reference
 _encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(Reference)
 
 
 def reference_of(mti: str, fields: Mapping[int, str]) -> bytes:
     """The reference of a message with these fields."""
-    return _encode([mti, *[fields.get(number, "") for number in _FIELDS]])
+    get = fields.get
+    # in the order of Reference
+    return _encode((mti, get(11, ""), get(7, ""), get(12, ""), get(32, ""), get(33, ""), get(37, ""), get(15, "")))
 
 
 def read_reference(data: bytes) -> Reference:

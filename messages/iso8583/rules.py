@@ -1,4 +1,4 @@
-"""What differs between the versions of ISO 8583 for a link: echoed fields, reversals, advices, network management, dates."""
+"""What differs between the versions of ISO 8583 for a link: echoed fields, reversals, advices, network management."""
 
 import msgspec
 
@@ -23,8 +23,8 @@ class Rules(msgspec.Struct, frozen=True):
     network_times: dict[int, str]  # date and time fields of network management, for strftime (UTC)
 
 
-# 400: full reversal, the transaction did not complete as approved (DE24). DE25: 4021 timeout waiting for response, 4013 unable
-# to deliver the message to the point of service, 4004 completed partially
+# 1993 annex A. DE24: 400 full reversal, the transaction did not complete as approved. DE25: 4021 timeout waiting for
+# response, 4013 unable to deliver the message to the point of service, 4004 completed partially
 _REVERSAL_FIELDS = {
     Cause.TIMEOUT: {24: "400", 25: "4021"},
     Cause.UNDELIVERABLE: {24: "400", 25: "4013"},

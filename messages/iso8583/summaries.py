@@ -1,4 +1,4 @@
-"""What the engine keeps in sight of a request or advice: profile, traits, amount, and how it is tied to its original."""
+"""What the engine keeps in sight of a request or advice: profile, traits, amount, and what its original is."""
 
 from collections.abc import Mapping
 
@@ -99,7 +99,7 @@ class Summaries:
         return fields.get(_FUNCTION) == _PARTIAL_REVERSAL
 
     def _remaining(self, fields: Mapping[int, str], amount: int | None) -> int | None:
-        """What a partial reversal leaves: 1987 tells it in DE95, the others in DE4 (and the original amount in DE30)."""
+        """What a partial reversal leaves: DE95 in 1987, else DE4 (the amount before is in DE30)."""
         return _replacement(fields) if self._1987 else amount
 
     def _refers(self, fields: Mapping[int, str]) -> bytes:

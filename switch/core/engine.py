@@ -12,12 +12,13 @@ import heapq
 from collections.abc import Iterator
 
 from messages.framing import Frame
+from messages.message import MessageError
 
 # these enter their rules into the table of fold.py
 from switch.core import apply_pair, apply_payments, apply_sessions, apply_store
 from switch.core.fold import Applied, Fold, Note
 from switch.core.offer import Offers
-from switch.core.proposals import VERSION, Absorb, Input, Tick, decode_entry
+from switch.core.proposals import VERSION, Input, Tick, decode_entry
 from switch.core.records import Session, Stage
 from switch.core.rules import Rules
 from switch.core.state import State
@@ -134,9 +135,10 @@ class Engine:
         assert self._offers is not None
         return self._offers.frame(session, start, end, frame, age_ms, utc)
 
-    def ignore(self, session: Session, start: int, end: int) -> Input:
-        """The proposal for input that the link is told to ignore."""
-        return Absorb(session.id, start, end, "ignored")
+    def unreadable(self, session: Session, start: int, end: int, frame: Frame, error: MessageError, utc: float) -> Input:
+        """The proposal for a frame that is no message of a link that keeps its sessions then."""
+        assert self._offers is not None
+        return self._offers.unreadable(session, start, end, frame, error, utc)
 
     def clock(self, now: float) -> int:
         """Log time, estimated beyond the last heartbeat, by two at the most: without the log, timers stand still."""

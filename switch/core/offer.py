@@ -92,6 +92,18 @@ class Offers:
             case _:
                 return Absorb(*place.span, "notification")
 
+    def unreadable(self, session: Session, start: int, end: int, frame: Frame, error: MessageError, utc: float) -> Input:
+        """What a frame gets that is no message, where the link wants its session to live on: never its own bytes."""
+        wire = self._wires[session.link]
+        told = b""
+        if wire.link.unparseable == "reject":
+            told = wire.reject(frame.header)
+        elif wire.link.unparseable == "advise":
+            stan = wire.stan(self._state, self._node)
+            complaint = wire.codec.complaint(frame.payload, error, start, stan, utc)
+            told = wire.frame(complaint.payload) if complaint is not None else b""
+        return Absorb(session.id, start, end, "unparseable", told)
+
     # --- requests
 
     def _request(self, place: Place, header: bytes, message: Message, age_ms: int) -> Input:

@@ -67,7 +67,10 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     offers_max: int = 16  # times an input is offered again before its session ends
     reconnect_min_ms: int = 100
     reconnect_max_ms: int = 5_000
-    unparseable: Literal["close", "ignore"] = "close"
+    # what bytes get that are no message: their session's end, nothing, an administrative message, or their header back with
+    # `reject_flag` set: "byte:mask", as "3:80"
+    unparseable: Literal["close", "ignore", "advise", "reject"] = "close"
+    reject_flag: str = ""
     keepalive: Literal["absorb", "echo"] = "absorb"  # what a zero-length frame gets
     undeliverable: Literal["reverse", "keep", ""] = ""  # an approval that reached nobody: cards reverse, transfers keep
     tcp: Tcp = Tcp()
@@ -154,8 +157,21 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return msgspec.msgpack.decode(data, type=Rules)
 
 
+_FLAG = re.compile("([0-9]{1,2}):([0-9A-Fa-f]{2})")
 _PORT = re.compile("[0-9]{1,5}")
 FRAME_MAX_BYTES = 900_000  # one entry (1 MiB) holds the largest frame
+
+
+def flag(link: Link) -> tuple[int, int]:
+    """Which byte of a rejected frame's header is marked, and by which bits."""
+    found = _FLAG.fullmatch(link.reject_flag)
+    return (int(found[1]), int(found[2], 16)) if found else (-1, 0)
+
+
+def _flag_fits(link: Link) -> bool:
+    length = 5 if link.header == "tpdu" else int(link.header.removeprefix("fixed:")) if ":" in link.header else 0
+    place, mask = flag(link)
+    return 0 <= place < length and mask > 0
 
 
 def check(rules: Rules) -> None:
@@ -176,6 +192,8 @@ def check(rules: Rules) -> None:
             raise RulesError(f"{where}: frame_max_bytes is at most {FRAME_MAX_BYTES}")
         if link.breaker_timeouts and link.iso8583 is None:
             raise RulesError(f"{where}: breaker_timeouts needs echoes, which only ISO 8583 has")
+        if link.unparseable == "reject" and not _flag_fits(link):
+            raise RulesError(f'{where}: give reject_flag as "byte:mask", a byte of the header and two hex digits')
         if link.outbound and link.connections < 1:
             raise RulesError(f"{where}: connections must be at least 1")
         for address in [*link.listen.values(), *link.connect]:

@@ -6,7 +6,7 @@ from messages.iso20022.codec import Iso20022Codec
 from messages.message import Cause, Codec, MessageError
 from switch.core.proposals import NOTHING, OwnAdvice
 from switch.core.records import Transaction
-from switch.core.rules import Link, Rules, RulesError
+from switch.core.rules import Link, Rules, RulesError, flag
 from switch.core.state import State
 
 
@@ -40,6 +40,13 @@ class Wire:
     def answer(self, header: bytes, payload: bytes) -> bytes:
         """An answer, framed, under the header of its request."""
         return self.framer.frame(payload, self.framer.answer_header(header))
+
+    def reject(self, header: bytes) -> bytes:
+        """The header of a frame that is no message, marked so, and nothing else of it."""
+        marked = bytearray(self.framer.answer_header(header))
+        place, mask = flag(self.link)
+        marked[place] |= mask
+        return self.framer.frame(b"", bytes(marked))
 
     def stan(self, state: State, node: str) -> int:
         """A STAN that is not pending, after the last applied: even ones for node a, odd ones for b. 0: a rail without.

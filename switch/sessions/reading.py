@@ -108,7 +108,7 @@ class Reading:
             except MessageError as error:
                 if self._unparseable(connection, session, start, error):
                     break
-                proposal = self.engine.ignore(session, start, end)
+                proposal = self.engine.unreadable(session, start, end, frame, error, utc)
             try:
                 self._propose(connection, proposal)
             except ProposalTooLarge as error:

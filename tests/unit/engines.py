@@ -8,10 +8,11 @@ from collections.abc import Iterable, Sequence
 import invariants
 from msgspec.structs import replace
 
-from messages.framing import Framer
+from messages.framing import Frame, Framer
 from messages.iso8583.codec import Iso8583Codec
 from messages.iso8583.options import Iso8583Options
 from messages.iso20022.options import Iso20022Options
+from messages.message import MessageError
 from switch.core import snapshot
 from switch.core.engine import Engine
 from switch.core.fold import Applied
@@ -214,6 +215,17 @@ class Pair:
         start = self.session(id_).applied
         frame = FRAMER.cut(data).frames[0]
         return engine.offer(engine.state.sessions[id_], start, start + len(data), frame, age_ms, UTC)
+
+    def unreadable(self, id_: str, payload: bytes, header: bytes = b"") -> Input:
+        """What the owner's engine makes of a frame that is no message, on a link that keeps its sessions then."""
+        engine, session = self.engines[self.node_of(id_)], self.session(id_)
+        frame = Frame(header, payload, len(payload))
+        try:
+            engine.wires[session.link].codec.decode(payload)
+        except MessageError as error:
+            end = session.applied + len(payload)
+            return engine.unreadable(session, session.applied, end, frame, error, UTC)
+        raise AssertionError("it is a message")
 
     def receive(self, id_: str, payload: bytes, *, age_ms: int = 0) -> Input:
         """A frame arrives and its proposal is applied."""

@@ -231,8 +231,8 @@ class Races(RuleBasedStateMachine):
                 end = session.applied + frame.end - held
                 try:
                     proposal = engine.offer(session, start, end, frame, 0, UTC)
-                except MessageError:
-                    proposal = engine.ignore(session, start, end)
+                except MessageError as error:
+                    proposal = engine.unreadable(session, start, end, frame, error, UTC)
                 self.queues[node].append((("input", id_), proposal))
                 remote.pending += 1
                 start = end

@@ -7,7 +7,7 @@ from messages.framing import Framer
 from messages.message import Decision
 from switch.core.proposals import Absorb, Answer, Refuse, Request
 from switch.core.records import Role, Stage
-from switch.core.rules import Limits, Rules
+from switch.core.rules import Limits, Rules, RulesError, check
 
 
 @pytest.fixture
@@ -172,3 +172,35 @@ def test_the_same_answer_on_two_sessions_decides_once(pair):
     assert pair.append("b", stale[1]) == [True]
     assert pair.append("a", stale[0]) == [False]
     assert pair.codes(terminal) == ["00"]
+
+
+POLICIES = {
+    "ignore": [],
+    "advise": [b"0620"],
+}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_what_is_no_message_gets_what_its_link_says_and_never_its_own_bytes(policy):
+    pair = Pair(rules(pos={"unparseable": policy}))
+    terminal = pair.accept()
+    secret = b"0200\xff4111111111111111"
+    proposal = pair.unreadable(terminal, secret)
+    assert pair.append("a", proposal) == [True]
+    told = pair.sent(terminal, Role.NETWORK)
+    assert [payload[:4] for payload in told] == POLICIES[policy]
+    assert not any(b"4111" in payload for payload in told)
+
+
+def test_a_rejected_frame_gets_its_header_back_with_the_flag_and_nothing_else():
+    pair = Pair(rules(pos={"unparseable": "reject", "header": "fixed:4", "header_value": "00000000", "reject_flag": "2:80"}))
+    terminal = pair.accept()
+    pair.append("a", pair.unreadable(terminal, b"no message", header=b"\x01\x02\x03\x04"))
+    (out,) = pair.outs(terminal)
+    assert out.data == b"\0\4\x01\x02\x83\x04"
+
+
+@pytest.mark.parametrize("flag", ["", "9:80", "1:00", "x:80"])
+def test_a_flag_that_is_no_bit_of_the_header_is_refused(flag):
+    with pytest.raises(RulesError, match="reject_flag"):
+        check(rules(pos={"unparseable": "reject", "header": "tpdu", "reject_flag": flag}))

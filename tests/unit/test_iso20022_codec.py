@@ -11,7 +11,19 @@ from hypothesis import strategies as st
 
 from messages.iso20022 import Iso20022Codec, Iso20022Options
 from messages.iso20022.options import RESPONSE_CODES
-from messages.message import Cause, Decision, Kind, Message, MessageError, NetworkFunction, Outcome, Reason
+from messages.message import (
+    Cause,
+    Decision,
+    Kind,
+    Message,
+    MessageError,
+    NetworkFunction,
+    Outcome,
+    Reason,
+    Summary,
+    Trait,
+    Verdict,
+)
 
 OFFICIAL = Path(__file__).parents[3] / "shared" / "reference" / "xsd"
 PACS_008 = "urn:iso:std:iso:20022:tech:xsd:pacs.008.001.08"
@@ -320,6 +332,37 @@ def test_what_is_remembered_holds_no_name_and_no_amount():
 def test_what_is_no_record_of_a_request_is_refused(data):
     with pytest.raises(MessageError):
         CODEC.reversal(data, b"", 0, 0.0, Cause.TIMEOUT)
+
+
+def test_a_transfer_is_money_that_is_undone_at_its_creditors_agent():
+    request = decode(pacs_008())
+    summary = request.summary
+    assert (summary.profile, summary.amount, summary.currency) == ("transfer", 1230, "EUR")
+    assert summary.traits == Trait.MONEY | Trait.TIMEOUT_REVERSAL
+    assert summary.identity and summary.refers == b""
+    assert decode(pacs_008(msg_id="M-2")).summary.identity != summary.identity
+    assert decode(pacs_002("ACSC")).summary == Summary()
+
+
+def test_forwarding_needs_no_reference_and_changes_no_date():
+    payload = pacs_008().encode()
+    outbound = CODEC.forward(decode(payload), 0, CODEC, reference=b"x", date="20261123")
+    assert (outbound.payload, outbound.reference) == (payload, b"")
+    assert CODEC.reference(CODEC.original(decode(payload)), 1) == b""
+
+
+def test_a_transfer_is_decided_by_nobody_else_and_has_no_advices():
+    original = CODEC.original(decode(pacs_008()))
+    outcome = decode(pacs_002("ACSC")).outcome
+    assert CODEC.verdict(outcome) is Verdict.DONE
+    assert CODEC.takes_partial and not CODEC.partial(outcome)
+    for call in (
+        lambda: CODEC.accept(original),
+        lambda: CODEC.approve(original, 1),
+        lambda: CODEC.stand_in_advice(original, outcome, Cause.UNAVAILABLE, 1, 0.0),
+    ):
+        with pytest.raises(MessageError):
+            call()
 
 
 def test_this_rail_repeats_unchanged_and_has_no_network_messages():
