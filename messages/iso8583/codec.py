@@ -212,8 +212,7 @@ class Iso8583Codec:
         """Over MTI, field numbers and encoded fields: each field tells its own length, so nothing else hashes alike."""
         kept = dict(body.raw)
         for number in _CHANGES_IN_REPEATS:
-            if number in kept:
-                del kept[number]
+            kept.pop(number, None)
         content = b"".join([unmarked(body.mti).encode(), bytes(kept), *kept.values()])
         return blake2b(content, digest_size=16).digest()
 
