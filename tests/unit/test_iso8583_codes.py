@@ -136,6 +136,8 @@ def test_a_link_has_its_own_codes_of_a_part_and_may_take_none() -> None:
     assert codec.partial(outcome(codec, "0210", "85"))
     assert not codec.partial(outcome(codec, "0210", "10"))
     assert not codec.partial(outcome(codec, "0210", "05"))
+    whole = codec_of("iso87-ascii", approved=["00"])
+    assert not whole.partial(outcome(whole, "0210", "10"))
 
 
 def test_a_refusal_is_no_approval_in_any_version() -> None:
