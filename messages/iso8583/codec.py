@@ -17,7 +17,7 @@ from messages.iso8583.mti import answer_mti, is_repeat, is_reversal, kind_of, un
 from messages.iso8583.options import Iso8583Options, network_codes
 from messages.iso8583.presence import Presence, error_of, place_of_error
 from messages.iso8583.profiles import Profiles
-from messages.iso8583.record import Record, account, answer_record, pack, request_record, unpack
+from messages.iso8583.record import Record, account, advice_body, answer_record, pack, request_record, unpack
 from messages.iso8583.references import read_reference, reference_of
 from messages.iso8583.rules import RULES
 from messages.iso8583.stamps import Moment
@@ -122,7 +122,7 @@ class Iso8583Codec:
         date: str = "",
         utc: float = 0.0,
     ) -> Outbound:
-        body: Iso8583 = message.body
+        body: Iso8583 = message.body if message.kind is Kind.REQUEST else advice_body(message.body)
         mti = self._advices.forwarded_mti(body.mti)
         raw = self._raw(body)
         fields = dict(body.fields)

@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 
 from messages.iso8583.bertlv import without_cardholder_data
-from messages.iso8583.dialect import Dialect, Iso8583
+from messages.iso8583.dialect import Iso8583
 from messages.iso8583.loader import load_dialect
 from messages.message import MessageError
 
@@ -73,20 +73,38 @@ def answer_record(body: Iso8583) -> Record:
     """An answer without its sensitive fields. Its chip data are the issuer's (ARPC, scripts) and stay, but for what
     belongs to the cardholder; chip data that cannot be parsed are left out, since nobody can tell what is in them.
     """
+    return Record(body.dialect.name, body.mti, _without_secrets(body).raw)
+
+
+def advice_body(body: Iso8583) -> Iso8583:
+    """An advice as it is kept until it is delivered: without track, PIN block and MAC, and with the PAN in DE2.
+
+    What it tells is decided, so nobody needs them any more. Of its chip data as much stays as of an answer's.
+    """
+    kept = _without_secrets(body)
+    pan = account(body.fields)
+    if pan and 2 not in kept.raw and 2 in body.dialect.fields:
+        kept.fields[2] = pan
+        kept.raw[2] = body.dialect.encode_field(2, pan)
+    return kept
+
+
+def _without_secrets(body: Iso8583) -> Iso8583:
     sensitive = body.dialect.sensitive
     raw = {number: part for number, part in body.raw.items() if number not in sensitive}
+    fields = {number: value for number, value in body.fields.items() if number not in sensitive}
     chip = body.fields.get(CHIP_DATA)
     if chip is not None:
-        part = _issuer_chip_data(body.dialect, chip, body.raw[CHIP_DATA])
-        if part is not None:
-            raw[CHIP_DATA] = part
-    return Record(body.dialect.name, body.mti, raw)
+        kept = _issuer_chip_data(chip)
+        if kept is not None:
+            fields[CHIP_DATA] = kept
+            raw[CHIP_DATA] = body.raw[CHIP_DATA] if kept == chip else body.dialect.encode_field(CHIP_DATA, kept)
+    return Iso8583(body.mti, fields, raw, body.dialect)
 
 
-def _issuer_chip_data(dialect: Dialect, chip: str, part: bytes) -> bytes | None:
+def _issuer_chip_data(chip: str) -> str | None:
+    """Hex in and out; None for what is no BER-TLV."""
     try:
-        data = bytes.fromhex(chip)
-        kept = without_cardholder_data(data)
+        return without_cardholder_data(bytes.fromhex(chip)).hex().upper()
     except ValueError:
         return None
-    return part if kept == data else dialect.encode_field(CHIP_DATA, kept.hex().upper())

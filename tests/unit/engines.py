@@ -219,7 +219,7 @@ class Pair:
     def unreadable(self, id_: str, payload: bytes, header: bytes = b"") -> Input:
         """What the owner's engine makes of a frame that is no message, on a link that keeps its sessions then."""
         engine, session = self.engines[self.node_of(id_)], self.session(id_)
-        frame = Frame(header, payload, len(payload))
+        frame = Frame(0, len(payload), header, payload)
         try:
             engine.wires[session.link].codec.decode(payload)
         except MessageError as error:

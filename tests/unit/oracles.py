@@ -17,7 +17,7 @@ from messages.framing import Framer, FramingError
 from messages.iso8583.bertlv import CARDHOLDER, build, parse, without_cardholder_data
 from messages.iso8583.codec import Iso8583Codec
 from messages.iso8583.mti import answer_mti, unmarked
-from messages.iso8583.record import unpack
+from messages.iso8583.record import advice_body, unpack
 from messages.iso20022 import Iso20022Codec
 from messages.message import Cause, Kind, Message, MessageError, Reason
 
@@ -155,7 +155,8 @@ def _forwarded(codec: Iso8583Codec, message: Message) -> None:
     sent = codec.decode(out.payload)
     assert sent.match_key == out.match_key and sent.body.mti == unmarked(body.mti)
     assert sent.body.fields[11] == f"{STAN:0{codec.stan_digits}d}"
-    kept = {number: part for number, part in body.raw.items() if number != 11}
+    raw = body.raw if message.kind is Kind.REQUEST else advice_body(body).raw
+    kept = {number: part for number, part in raw.items() if number != 11}
     assert {number: part for number, part in sent.body.raw.items() if number != 11} == kept
     marked = codec.decode(codec.repeat(out.payload))
     assert marked.repeat and (marked.duplicate_key, marked.digest) == (sent.duplicate_key, sent.digest)

@@ -226,3 +226,10 @@ def test_an_outcome_that_is_replaced_moves_to_the_open_segment():
     pair.receive(terminal, reversal())
     assert closed not in pair.state.segments
     assert pair.loaded("b").state.hash() == pair.state.hash()
+
+
+def test_no_track_and_no_pin_is_kept_in_a_lane(pair):
+    terminal = pair.accept()
+    pair.receive(terminal, card(mti="0220"))
+    (advice,) = lane(pair)
+    assert fields(advice.payload).keys().isdisjoint({35, 52}) and fields(advice.payload)[2] == "4111111111111111"

@@ -6,6 +6,7 @@ from iso8583_samples import APPROVALS, PAN, purchase_mti
 from test_iso8583_summaries import codec_of, later, message, naming
 
 from messages.iso8583 import Iso8583Codec, shipped_dialects
+from messages.iso8583.dialect import SENSITIVE
 from messages.message import Cause, Decision, Kind, Message, MessageError, Outbound, Reason, Trait
 
 UTC = 1795350896.0  # 2026-11-22 12:34:56
@@ -70,7 +71,7 @@ def test_the_original_data_of_each_version_have_its_widths() -> None:
 def test_without_a_reference_original_data_pass_as_they_came(name: str) -> None:
     codec = codec_of(name)
     advice = about(codec)
-    before = dict(advice.body.fields)
+    before = {number: value for number, value in advice.body.fields.items() if number not in SENSITIVE}
     assert fields_of(codec, codec.forward(advice, 78, codec)) == {**before, 11: f"{78:0{codec.stan_digits}d}"}
 
 
@@ -225,12 +226,6 @@ def test_a_reversal_needs_no_original_data_in_a_dialect_without_them(tmp_path: o
         file.write('base = "iso87-ascii"\n[fields]\n90 = { format = "ansb...999", subfields = [] }\n')
     codec = codec_of(path)
     assert 90 not in fields_of(codec, codec.reversal(codec.original(message(codec)), b"", 2, UTC, Cause.TIMEOUT))
-
-
-def test_a_request_is_named_without_its_forward() -> None:
-    terminal, network = codec_of(), codec_of("iso87-binary")
-    original = message(terminal, "0201")
-    assert network.reference(terminal.original(original), 77) == network.forward(original, 77, terminal).reference
 
 
 # --- stand-in
