@@ -69,19 +69,20 @@ def _field(name: str, pattern: str, value: str | None, named: Mapping[str, Told]
 
 
 def _holes(wire: str, named: Mapping[str, Told]) -> str:
-    """`{r1.11}` stands for a field of an earlier message as it is encoded there."""
-    return _HOLE.sub(lambda match: named[match[1]].raw[int(match[2])].hex(), wire)
+    """Without blanks and comments. `{r1.11}` stands for a field of an earlier message as it is encoded there."""
+    digits = "".join("".join(line.partition("#")[0].split()) for line in wire.splitlines())
+    return _HOLE.sub(lambda match: named[match[1]].raw[int(match[2])].hex(), digits)
 
 
 def _wire(wire: str, named: Mapping[str, Told]) -> re.Pattern[bytes]:
     """`??` stands for any byte."""
-    digits = "".join(_holes(wire, named).split())
+    digits = _holes(wire, named)
     pairs = [digits[at : at + 2] for at in range(0, len(digits), 2)]
     return re.compile(b"".join(b"." if pair == "??" else re.escape(bytes.fromhex(pair)) for pair in pairs), re.DOTALL)
 
 
 def _wire_difference(wire: str, named: Mapping[str, Told], payload: bytes) -> str:
-    digits = "".join(_holes(wire, named).split())
+    digits = _holes(wire, named)
     for at in range(min(len(digits) // 2, len(payload))):
         pair = digits[2 * at : 2 * at + 2]
         if pair != "??" and int(pair, 16) != payload[at]:
