@@ -75,7 +75,8 @@ class Cards:
         self._1993 = self._dialect.version != "1987"
 
     def build(self, template: str, about: Told | None, wanted: Wanted) -> bytes:
-        own = {7: templates.DATE + templates.TIME, 11: f"{wanted.number:0{self._stan_digits()}d}"}
+        stan = templates.STAN + wanted.number
+        own = {7: templates.DATE + templates.TIME, 11: f"{stan:0{self._stan_digits()}d}"}
         if template in NETWORK:
             mti, fields = self._network(template)
             fields |= own

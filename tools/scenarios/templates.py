@@ -11,6 +11,7 @@ PAN = "4111111111111111"
 TRACK_2 = "4111111111111111=28121011234567890"
 PIN_BLOCK = "0123456789ABCDEF"
 DATE, TIME, YEAR = "0301", "100000", "26"
+STAN = 700_000  # the first of ours is the one after it: far from those that the switch gives
 
 # of a card message of any kind
 COMMON = {
