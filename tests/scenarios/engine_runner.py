@@ -66,7 +66,7 @@ class EngineWorld:
         self._of: dict[str, Stream] = {}  # actor: its present connection
         self._listening: set[str] = set()
         self._arrived: list[Arrived] = []
-        self._down: set[str] = set()
+        self.down: set[str] = set()
         self._held = False
         self._opened = 0
         for host in scenario.hosts:
@@ -296,7 +296,7 @@ class EngineWorld:
         if node not in self.pair.engines or len(self.pair.engines) < 2:
             return
         self.pair.die(node, held=self._acted_for(node))
-        self._down.add(node)
+        self.down.add(node)
         if not stays_down:
             self.restart(node)
 
@@ -313,7 +313,7 @@ class EngineWorld:
             assert pair.append("a", Heir(incarnation, held)) == [True]
         pair.append("a", Live())
         pair.restart("b")
-        self._down.clear()
+        self.down.clear()
 
     def restart(self, node: str) -> None:
         if node in self.pair.engines:
@@ -324,7 +324,7 @@ class EngineWorld:
             assert self.pair.append(node, Leaving(), Move(moved, heir)) == [True, True]
             self.pair.leave(node)
         self.pair.restart(node)
-        self._down.discard(node)
+        self.down.discard(node)
 
     def etcd(self, what: str) -> None:
         self._settle()

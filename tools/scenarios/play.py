@@ -160,7 +160,8 @@ class Player:
         header = bytes.fromhex(step.options.header)
         if request is not None and not header:
             header = spoken.framer.answer_header(request.header)
-        data, stream = spoken.framer.frame(payload, header), request.stream if request else ""
+        data, carrier = spoken.framer.frame(payload, header), self._named.get(step.options.on, request)
+        stream = carrier.stream if carrier is not None else ""
         upto = step.options.upto or len(data)
         if upto < len(data):
             self._rest[step.actor] = stream, data[upto:]

@@ -32,6 +32,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     mti: str = ""  # sends, answers: instead of the template's
     header: str = ""  # hex: of what is sent; what the header of what is received must be
     hex: str = ""  # sends bytes: these
+    on: str = ""  # sends, answers: over the connection of this message, where not over the request's
     upto: int = 0  # sends: only so many bytes of the frame; "sends the rest" sends the others
     fields: dict[str, str] = {}  # receives: what these must be
     absent: list[int] = []  # receives: must not be there
@@ -154,7 +155,7 @@ def _check(scenario: Scenario) -> None:
 
 
 def _references(step: Step) -> list[str]:
-    found = [step.options.same_bytes] if step.options.same_bytes else []
+    found = [name for name in (step.options.same_bytes, step.options.on) if name]
     for value in (*step.options.fields.values(), *step.options.with_.values()):
         if match := _REFERENCE.fullmatch(value):
             found.append(match[1])
