@@ -7,6 +7,7 @@ import json
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +20,8 @@ from tools.scenarios.real import RealWorld
 from tools.scenarios.script import Scenario, ScriptError, Step, load
 
 SPEED = 5.0
-sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / name) for name in ("unit", "scenarios")]  # virtual time is theirs
+TESTS = Path(__file__).parents[1] / "tests"
+sys.path[:0] = [str(TESTS / "unit"), str(TESTS / "scenarios")]  # virtual time is theirs
 
 
 class Result(msgspec.Struct):
@@ -77,9 +79,7 @@ def _play(path: Path, kill: str, at_step: int, speed: float, engine: bool, keep:
     began = time.monotonic()
     try:
         if engine:
-            import engine_runner  # beside the scenarios
-
-            player = engine_runner.play(scenario)
+            player = import_module("engine_runner").play(scenario)  # beside the scenarios
         elif scenario.real:
             result.failure = f"not for real processes: {scenario.real}"
             return result

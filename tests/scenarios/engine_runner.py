@@ -12,7 +12,7 @@ import msgspec
 from engines import HEARTBEAT_MS, Pair
 
 from messages.message import MessageError
-from switch.core.proposals import Acked, Configure, Connected, End, Heir, Leaving, Live, Move, Open
+from switch.core.proposals import Acked, Connected, End, Heir, Leaving, Live, Move, Open
 from switch.core.records import Session
 from switch.core.rules import Rules, check
 from tools.scenarios.configuration import changed
@@ -264,7 +264,8 @@ class EngineWorld:
         if stream.actor in self._scenario.hosts and stream.actor not in self._scenario.by_hand and arrived.payload:
             answer = spoken.manners(spoken.read(arrived.payload))
             if answer is not None:
-                self.write(stream.actor, stream.id, spoken.framer.frame(answer, spoken.framer.answer_header(arrived.header)))
+                header = spoken.framer.answer_header(arrived.header)
+                self.write(stream.actor, stream.id, spoken.framer.frame(answer, header))
                 return
         self._arrived.append(arrived)
 

@@ -6,7 +6,8 @@ from tools.scenarios.expect import masked
 from tools.scenarios.speech import Told
 
 LEFT, ARROW = 8, 46
-SHOWN = ("39", "11", "4", "70", "24", "37", "TxSts", "Cd", "EndToEndId", "OrgnlEndToEndId")  # in this order, as there is room
+# in this order, as there is room
+SHOWN = ("39", "11", "4", "70", "24", "37", "TxSts", "Cd", "EndToEndId", "OrgnlEndToEndId")
 NAMES = {"EndToEndId": "E2E", "OrgnlEndToEndId": "E2E"}
 
 
@@ -26,12 +27,9 @@ class Drawing:
                 text = f" {'DE' + number if number.isdecimal() else NAMES.get(number, number)}={masked(number, value)}"
                 if len(label) + len(text) <= ARROW - 6:
                     label += text
-        right = actor in self._hosts
-        if sent == right:  # to the left
-            arrow = f"<- {label} ".ljust(ARROW, "-")
-        else:
-            arrow = f"- {label} ".ljust(ARROW - 1, "-") + ">"
-        self._line(actor, arrow)
+        leftwards = sent == (actor in self._hosts)
+        begin, end = ("<-", "") if leftwards else ("-", ">")
+        self._line(actor, f"{begin} {label} ".ljust(ARROW - len(end), "-") + end)
 
     def event(self, actor: str, text: str) -> None:
         """What an actor does beside messages."""

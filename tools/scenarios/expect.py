@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from tools.scenarios.script import Options
 from tools.scenarios.speech import Told
 
-SECRET = frozenset("2 35 36 45 52 53 55 64 96 128".split())
+SECRET = frozenset(("2", "35", "36", "45", "52", "53", "55", "64", "96", "128"))
 _REFERENCE = re.compile(r"(not )?([a-z]\w*)\.(\w+)")
 _HOLE = re.compile(r"\{([a-z]\w*)\.(\w+)\}")
 

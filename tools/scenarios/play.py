@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -253,11 +254,11 @@ class Player:
     def _state(self, step: Step) -> None:
         for name, expected in step.what.items():
             figure(name)  # KeyError: it is in no table
-            if not self._world.wait(lambda name=name, expected=expected: self._is(name, expected)):
+            if not self._world.wait(partial(self._is, name, expected)):
                 raise self._failed(step, f"{name}: expected {expected}, got {self._world.figure(name)}")
 
     def _is(self, name: str, expected: Any) -> bool:
-        return self._world.figure(name) == expected
+        return bool(self._world.figure(name) == expected)
 
     def _noted(self, step: Step) -> None:
         event, count = str(step.what), step.options.count
@@ -268,5 +269,3 @@ class Player:
 
         if not self._world.wait(enough):
             raise self._failed(step, f"{event}: noted {self._world.noted(event)[0]} times")
-
-

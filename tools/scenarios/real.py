@@ -113,6 +113,7 @@ class RealWorld:
         self._lock = threading.Lock()
         self._hosts = {name: Host(name, self.switch.where[name]["a"], self._joined) for name in scenario.hosts}
         self._stays_down: set[str] = set()
+        self._serving = False
         self.deaths: list[str] = []
 
     def __enter__(self) -> Self:
@@ -120,6 +121,7 @@ class RealWorld:
             self._hosts[host].listen()
         try:
             self.switch.__enter__()
+            self._serving = True
             self._await(lambda: all(self._host_ready(host) for host in self._mannered()), "the hosts to be signed on")
         except BaseException:
             self.__exit__(None, None, None)
@@ -215,7 +217,7 @@ class RealWorld:
             self._await(lambda: self.connected(host), f"a connection to {host}")
 
     def _host_ready(self, host: str) -> bool:
-        return self.figure(f"{host}.ready") == self._links[host]["connections"]
+        return self.figure(f"{host}.ready") == int(self._links[host]["connections"])
 
     def disconnect(self, host: str) -> None:
         self._hosts[host].close()
@@ -281,7 +283,7 @@ class RealWorld:
     def revive(self) -> None:
         """Start again what has died, as the service manager does."""
         for node, process in self.switch.nodes.items():
-            if node not in self._stays_down and process._child is not None and not process.running():
+            if node not in self._stays_down and self._serving and not process.running():
                 self.deaths.append(node)
                 process.start()
 

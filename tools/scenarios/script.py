@@ -23,7 +23,10 @@ class ScriptError(Exception):
     """A scenario file that cannot be played."""
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"with_": "with", "as_": "as"}):
+RENAMED = {"with_": "with", "as_": "as"}  # Python's own words
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=RENAMED):
     """What a step may say beside its action. Keys of `with_` and `fields` are data elements or names in the XML."""
 
     as_: str = ""  # the name of what is sent or received, for later steps
@@ -78,11 +81,12 @@ class Scenario(msgspec.Struct, frozen=True):
 
     def link_of(self, actor: str) -> dict[str, Any]:
         """The link at which an actor is: a host has its name, of terminals and banks the number is left out."""
-        names = {link["name"]: link for link in self.table["link"]}
+        names: dict[str, dict[str, Any]] = {link["name"]: link for link in self.table["link"]}
         match = _ACTOR.fullmatch(actor)
         found = names.get(actor) or (names.get(match[1]) if match else None)
         if found is None or ("connect" in found) != (actor == found["name"]):
-            raise ScriptError(f"{actor!r} is neither a host ({', '.join(self.hosts)}) nor a listening link and a number")
+            hosts = ", ".join(self.hosts)
+            raise ScriptError(f"{actor!r} is neither a host ({hosts}) nor a listening link and a number")
         return found
 
 

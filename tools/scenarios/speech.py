@@ -107,7 +107,7 @@ class Cards:
             fields = {number: about.fields[str(number)] for number in templates.ABOUT if str(number) in about.fields}
         fields |= template.fields
         if self._1993:
-            fields |= {key: value for key, value in template.in_1993.items()}
+            fields |= template.in_1993
         fields |= own
         if about is not None:
             fields |= self._original_data(about)
@@ -173,7 +173,7 @@ class Transfers:
     def answer(self, request: Told, wanted: Wanted) -> bytes:
         told = request.fields
         values = {"msg_id": f"R-{told['MsgId']}", "original": told["MsgId"], "end_to_end_id": told["EndToEndId"]}
-        values |= {"status": "ACSC", "reason": ""} | wanted.fields
+        values |= {"status": "ACSC", "reason": "", **wanted.fields}
         if values["reason"]:
             values["reason"] = templates.REASON.format(values["reason"])
         return templates.STATUS.format(**values).encode()
