@@ -73,15 +73,21 @@ def play_real(
     return player, world
 
 
+def play_engine(scenario: Scenario) -> Player:
+    """The scenario in virtual time. Raises StepFailed."""
+    player: Player = import_module("engine_runner").play(scenario)  # beside the scenarios
+    return player
+
+
 def _play(path: Path, kill: str, at_step: int, speed: float, engine: bool, keep: Path | None) -> Result:
     scenario = load(path)
     result = Result(str(path), scenario.title, scenario.covers, "engine" if engine else "real", False, 0, 0.0, kill)
     began = time.monotonic()
     try:
         if engine:
-            player = import_module("engine_runner").play(scenario)  # beside the scenarios
+            player = play_engine(scenario)
         elif scenario.real:
-            result.failure = f"not for real processes: {scenario.real}"
+            result.ok, result.drawing = True, f"not for real processes: {scenario.real}"
             return result
         else:
             with tempfile.TemporaryDirectory(prefix="scenario-") as folder:
@@ -122,7 +128,8 @@ def main(
             raise typer.BadParameter(str(error)) from None
         results.append(result)
         died = f", node {result.died} died" if result.died else ""
-        print(f"{'ok  ' if result.ok else 'FAIL'} {path.stem}: {result.title} ({result.seconds:g} s{died})")
+        verdict = ("ok" if result.steps else "skip") if result.ok else "FAIL"
+        print(f"{verdict:4} {path.stem}: {result.title} ({result.seconds:g} s{died})")
         text = result.failure or ("" if quiet else result.drawing)
         print(f"\n{text}\n" if text else "", end="", flush=True)
     if json_file is not None:

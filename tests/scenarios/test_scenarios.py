@@ -6,17 +6,10 @@ from pathlib import Path
 import pytest
 from engine_runner import EngineWorld, play
 
-from tools.scenarios.play import Exchanged, Player
 from tools.scenarios.script import Step, load
 
 FILES = sorted(Path(__file__).parent.glob("*.toml"))
 ALL = os.environ.get("SWITCH_TEST_ALL") == "1"  # else every third place, another one for each file and node
-
-
-def conversation(player: Player) -> dict[str, list[Exchanged]]:
-    """What each actor saw, in its order."""
-    actors = sorted({each.actor for each in player.exchanged})
-    return {actor: [each for each in player.exchanged if each.actor == actor] for actor in actors}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -27,7 +20,7 @@ def test_it_goes_as_it_says(file: Path) -> None:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 @pytest.mark.parametrize("node", ["a", "b"])
 def test_a_node_that_dies_between_two_steps_is_not_noticed(file: Path, node: str) -> None:
-    expected = conversation(play(load(file)))
+    expected = play(load(file)).conversations
     steps = len(load(file).steps)
     first = (FILES.index(file) + "ab".index(node)) % 3
     for number in range(1, steps + 1) if ALL else range(1 + first, steps + 1, 3):
@@ -37,7 +30,7 @@ def test_a_node_that_dies_between_two_steps_is_not_noticed(file: Path, node: str
                 world.kill(node, stays_down=False)
 
         scenario = load(file)
-        assert conversation(play(scenario, dies)) == expected, f"{node} died before step {number}"
+        assert play(scenario, dies).conversations == expected, f"{node} died before step {number}"
 
 
 def test_there_are_as_many_as_the_issue_wants() -> None:

@@ -67,6 +67,12 @@ class Player:
                 came = ", ".join(told.mti for told in inbox)
                 raise self._failed(None, f"{actor}: no step expects what came: {came}")
 
+    @property
+    def conversations(self) -> dict[str, list[Exchanged]]:
+        """What each actor said and heard, in its order: the same in every run of the scenario."""
+        actors = sorted({each.actor for each in self.exchanged})
+        return {actor: [each for each in self.exchanged if each.actor == actor] for actor in actors}
+
     def _failed(self, step: Step | None, text: str) -> StepFailed:
         self._collect()
         where = str(step) if step else "after the last step"

@@ -275,7 +275,8 @@ class RealWorld:
     # --- lives
 
     def arm(self, point: str) -> None:
-        """Whichever node comes to this point next dies there."""
+        """Whichever node comes to this point next dies there. One failure at a time: the pair is whole before."""
+        self._await(lambda: duplex(self.switch), "a pair of two before one dies")
         fresh = self.switch.arm.with_suffix(".new")
         fresh.write_text(point)
         fresh.rename(self.switch.arm)
