@@ -1,28 +1,18 @@
-"""The world of a scenario in virtual time: two engines over one log in memory (engines.Pair), and their connections.
-
-What the session layer does for a node is modelled here as plainly as it can be: input lies in the kernel until an entry takes
-it, output above what was delivered is delivered and, unless its receiver takes no more, acknowledged at once.
-"""
+"""The world of a scenario in virtual time: two engines over one log in memory (engines.Pair), and their connections."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import invariants
 import msgspec
+from connections import Connections
 from engines import HEARTBEAT_MS, Pair
 
-from messages.message import MessageError
-from switch.core.proposals import Acked, Connected, End, Heir, Leaving, Live, Move, Open
-from switch.core.records import Session
+from switch.core.proposals import Heir, Leaving, Live, Move
 from switch.core.rules import Rules, check
 from tools.scenarios.configuration import changed
 from tools.scenarios.operator import COMMANDS, figure
 from tools.scenarios.play import Player
 from tools.scenarios.script import Scenario, Step
-from tools.scenarios.speech import Speech, speech
-from tools.scenarios.world import Arrived, How
-
-SETTLE_MAX = 2_000  # rounds until nothing changes any more
 
 
 class Noting(Pair):
@@ -39,256 +29,37 @@ class Noting(Pair):
         return applied
 
 
-class Stream:
-    """One connection: what its actor has written, and how far it has read."""
-
-    def __init__(self, id_: str, actor: str, link: str) -> None:
-        self.id, self.actor, self.link = id_, actor, link
-        self.input = bytearray()
-        self.came: list[tuple[int, float]] = []  # (offset behind it, time) of what was written
-        self.delivered = 0
-        self.limit: int | None = None  # what the actor's kernel takes of the output
-        self.unread = b""
-        self.fin_ms: float | None = None
-        self.gone = False  # closed by its actor: what is written to it comes to nobody
-        self.over = False  # the session is over
-
-
-class EngineWorld:
+class EngineWorld(Connections):
     """See tools.scenarios.world.World."""
 
     def __init__(self, scenario: Scenario) -> None:
         self._table = scenario.table
-        self._scenario = scenario
-        self.pair = Noting(_rules(self._table))
-        self._speeches: dict[str, Speech] = {}
-        self._streams: dict[str, Stream] = {}
-        self._of: dict[str, Stream] = {}  # actor: its present connection
-        self._listening: set[str] = set()
-        self._arrived: list[Arrived] = []
+        self.noting = Noting(_rules(self._table))
         self.down: set[str] = set()
-        self._held = False
-        self._opened = 0
-        for host in scenario.hosts:
-            if host not in scenario.by_hand:
-                self.listen(host)
-
-    # --- connections
-
-    def connect(self, actor: str, at: str) -> None:
-        link = self._scenario.link_of(actor)["name"]
-        digits = int("".join(filter(str.isdecimal, actor)) or 1)
-        live = list(self.pair.engines)
-        node = at or live[(digits - 1) % len(live)]
-        self._of[actor] = self._open(actor, link, node, -1)
-
-    def _open(self, actor: str, link: str, node: str, slot: int) -> Stream:
-        self._opened += 1
-        stream = Stream(f"{link}.{self._opened}", actor, link)
-        remote, local = f"{actor}:{self._opened}", "switch:1"
-        accepted = self.pair.append(node, Open(stream.id, link, slot, f"boot:{self._opened}", remote, local, ""))
-        if accepted != [True]:
-            stream.over = True
-            return stream
-        self._streams[stream.id] = stream
-        if slot >= 0:
-            self.pair.append(node, Connected(stream.id, local))
-        return stream
-
-    def leave(self, actor: str, how: How) -> None:
-        stream = self._of[actor]
-        self._settle()
-        stream.fin_ms = self.pair.now_ms
-        stream.gone = how != "half-closes"
-        if how == "resets":
-            self._end(stream, self._session(stream), "reset by remote")
-
-    def connected(self, actor: str) -> bool:
-        stream = self._of.get(actor)
-        return stream is not None and not stream.gone and not stream.over
-
-    def listen(self, host: str) -> None:
-        self._listening.add(host)
-        self._settle()
-
-    def disconnect(self, host: str) -> None:
-        self._settle()
-        self._listening.discard(host)
-        for stream in [each for each in self._streams.values() if each.actor == host]:
-            self._end(stream, self._session(stream), "closed by remote")
-
-    def _session(self, stream: Stream) -> Session | None:
-        return self.pair.state.sessions.get(stream.id)
-
-    def _end(self, stream: Stream, session: Session | None, reason: str) -> None:
-        if session is not None:
-            self.pair.append(self._node(session), End(stream.id, max(session.acked, 0), reason))
-        stream.over = True
-        self._streams.pop(stream.id, None)
-
-    def _node(self, session: Session) -> str:
-        return self.pair.state.acting(session.owner)[0]
-
-    # --- bytes
-
-    def write(self, actor: str, stream: str, data: bytes) -> None:
-        chosen = self._streams.get(stream) or self._stream_of(actor)
-        chosen.input += data
-        chosen.came.append((len(chosen.input), self.pair.now_ms))
-
-    def _stream_of(self, actor: str) -> Stream:
-        self._settle()
-        if actor in self._scenario.hosts:
-            return next(each for each in self._streams.values() if each.actor == actor)
-        return self._of[actor]
-
-    def take(self, actor: str, extent: int | None) -> None:
-        self._settle()
-        for stream in self._streams.values():
-            if stream.actor == actor:
-                stream.limit = None if extent is None else stream.delivered + extent
-
-    def arrivals(self) -> list[Arrived]:
-        self._settle()
-        arrived, self._arrived = self._arrived, []
-        return arrived
+        super().__init__(scenario, self.noting)
 
     def wait(self, condition: Callable[[], bool]) -> bool:
-        self._settle()
+        self.settle()
         return condition()
 
     def quiet(self) -> None:
-        self._settle()
-
-    # --- the work of the nodes, until there is none
-
-    def _settle(self) -> None:
-        if self._held:
-            return
-        for _ in range(SETTLE_MAX):
-            if not (self._connect_hosts() | self._input() | self._due() | self._output()):
-                return
-        raise AssertionError("what is due never ends")
-
-    def _connect_hosts(self) -> bool:
-        """Slots of hosts that listen are the live nodes' in turn."""
-        live, before = list(self.pair.engines), self._opened
-        for link in self._table["link"]:
-            for slot in range(link.get("connections", 0)) if link["name"] in self._listening else ():
-                if (link["name"], slot) not in self.pair.state.slots:
-                    self._open(link["name"], link["name"], live[slot % len(live)], slot)
-        return self._opened != before
-
-    def _input(self) -> bool:
-        worked = False
-        for stream in list(self._streams.values()):
-            while (session := self._session(stream)) is not None and self._offer(stream, session):
-                worked = True
-        return worked
-
-    def _offer(self, stream: Stream, session: Session) -> bool:
-        """Offer the next frame of a session's input. Whether anything came of it."""
-        node = self._node(session)
-        engine = self.pair.engines[node]
-        session = engine.state.sessions[stream.id]
-        wire = engine.wires[session.link]
-        cuts = wire.framer.cut(bytes(stream.input[session.applied :]))
-        if not cuts.frames:
-            if cuts.error is not None:
-                self._end(stream, session, "unreadable frame")
-            return cuts.error is not None
-        frame, start = cuts.frames[0], session.applied
-        end = start + frame.end
-        written_ms = next(at for offset, at in stream.came if offset >= end)
-        try:
-            proposal = engine.offer(session, start, end, frame, int(self.pair.now_ms - written_ms))
-        except MessageError:
-            if wire.link.unparseable == "close":
-                self._end(stream, session, "unparseable message")
-                return True
-            proposal = engine.ignore(session, start, end)
-        assert self.pair.append(node, proposal) == [True], f"{proposal!r} is refused although nothing came between"
-        return True
-
-    def _due(self) -> bool:
-        worked = bool(self.pair.tend())
-        for stream in list(self._streams.values()):
-            session = self._session(stream)
-            if session is None:
-                stream.over = True
-                del self._streams[stream.id]
-                worked = True
-            elif stream.fin_ms is not None:
-                worked |= self._half_closed(stream, session)
-        return worked
-
-    def _half_closed(self, stream: Stream, session: Session) -> bool:
-        """As Sessions.half_closed: it ends when it is owed nothing more, or after the link's patience."""
-        limit = self.pair.engines[self._node(session)].wires[session.link].link.half_close_ms
-        owed = session.waiting or session.acked < session.output
-        late = self.pair.now_ms - (stream.fin_ms or 0) > limit
-        refused = stream.gone and session.output > stream.delivered  # the kernel answers with a reset
-        if owed and not late and not refused:
-            return False
-        self._end(stream, session, "closed by remote")
-        return True
-
-    def _output(self) -> bool:
-        """Deliver what stands in outboxes, and acknowledge it."""
-        worked = False
-        for stream in list(self._streams.values()):
-            session = self._session(stream)
-            if session is None or stream.gone or session.output <= stream.delivered:
-                continue
-            reach = session.output if stream.limit is None else min(session.output, stream.limit)
-            if reach > stream.delivered:
-                self._deliver(stream, session, reach)
-                self.pair.append(self._node(session), Acked(((stream.id, reach),)))
-                worked = True
-        return worked
-
-    def _deliver(self, stream: Stream, session: Session, reach: int) -> None:
-        for out in session.outbox:
-            first, last = max(stream.delivered - out.offset, 0), reach - out.offset
-            stream.unread += out.data[first : max(last, 0)]
-        stream.delivered = reach
-        spoken = self._speech(stream.link)
-        cuts = spoken.framer.cut(stream.unread)
-        assert cuts.error is None, "the switch wrote what is no frame"
-        if cuts.frames:
-            stream.unread = stream.unread[cuts.frames[-1].end :]
-        for frame in cuts.frames:
-            self._frame(stream, spoken, Arrived(stream.actor, stream.id, frame.header, frame.payload))
-
-    def _frame(self, stream: Stream, spoken: Speech, arrived: Arrived) -> None:
-        if stream.actor in self._scenario.hosts and stream.actor not in self._scenario.by_hand and arrived.payload:
-            answer = spoken.manners(spoken.read(arrived.payload))
-            if answer is not None:
-                header = spoken.framer.answer_header(arrived.header)
-                self.write(stream.actor, stream.id, spoken.framer.frame(answer, header))
-                return
-        self._arrived.append(arrived)
-
-    def _speech(self, link: str) -> Speech:
-        if link not in self._speeches:
-            self._speeches[link] = speech(next(each for each in self._table["link"] if each["name"] == link))
-        return self._speeches[link]
+        self.settle()
 
     # --- time and lives
 
     def pass_ms(self, passed: int) -> None:
-        if self._held:
+        if self.held:
             self.pair.now_ms += passed
             return
-        self._settle()
+        self.settle()
         for begun in range(0, passed, HEARTBEAT_MS):
             self.pair.pass_ms(min(HEARTBEAT_MS, passed - begun))
-            self._settle()
+            self.settle()
 
     def owner(self, actor: str) -> str:
-        session = self._session(self._stream_of(actor))
+        session = self.session(self.stream_of(actor))
         assert session is not None
-        return self._node(session)
+        return self.node(session)
 
     def kill(self, node: str, *, stays_down: bool) -> None:
         if node == "both":
@@ -302,7 +73,7 @@ class EngineWorld:
             self.restart(node)
 
     def _acted_for(self, *nodes: str) -> Iterable[str]:
-        return [id_ for id_, session in self.pair.state.sessions.items() if self._node(session) in nodes]
+        return [id_ for id_, session in self.pair.state.sessions.items() if self.node(session) in nodes]
 
     def _kill_both(self) -> None:
         """Nobody is left to be heir: a's next life is, of both, with the sockets that the service manager kept."""
@@ -318,7 +89,7 @@ class EngineWorld:
 
     def restart(self, node: str) -> None:
         if node in self.pair.engines:
-            self._settle()
+            self.settle()
             (other,) = [name for name in self.pair.engines if name != node]
             heir = self.pair.engines[other].incarnation
             moved = tuple(self._acted_for(node))
@@ -328,13 +99,13 @@ class EngineWorld:
         self.down.discard(node)
 
     def etcd(self, what: str) -> None:
-        self._settle()
-        self._held = what == "stops"
+        self.settle()
+        self.held = what == "stops"
 
     # --- operators
 
     def operate(self, command: str, value: Any) -> bool:
-        self._settle()
+        self.settle()
         entered = COMMANDS[command]
         if entered.configures:
             changed(self._table, value)
@@ -346,7 +117,7 @@ class EngineWorld:
         return entered.of_state(self.pair.state, link)
 
     def noted(self, event: str) -> tuple[int, bool]:
-        return self.pair.noted.get(event, 0), True
+        return self.noting.noted.get(event, 0), True
 
 
 def _rules(table: dict[str, Any]) -> Rules:
@@ -366,5 +137,5 @@ def play(scenario: Scenario, before: Callable[[EngineWorld, Step], None] = lambd
     world = EngineWorld(scenario)
     player = Player(scenario, world, lambda step: before(world, step))
     player.play()
-    assert invariants.INDEXES and not any(engine.diverged for engine in world.pair.engines.values())
+    assert not any(engine.diverged for engine in world.pair.engines.values())
     return player
