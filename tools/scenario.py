@@ -19,7 +19,7 @@ from tools.scenarios.play import Player, StepFailed
 from tools.scenarios.real import RealWorld
 from tools.scenarios.script import Scenario, ScriptError, Step, load
 
-SPEED = 5.0
+SPEED = 5.0  # of timers, in a scenario in which time passes
 TESTS = Path(__file__).parents[1] / "tests"
 sys.path[:0] = [str(TESTS / "unit"), str(TESTS / "scenarios")]  # virtual time is theirs
 
@@ -48,12 +48,14 @@ def middle(scenario: Scenario) -> int:
 
 
 def play_real(
-    scenario: Scenario, directory: Path, *, kill: str = "", at_step: int = 0, speed: float = SPEED
+    scenario: Scenario, directory: Path, *, kill: str = "", at_step: int = 0, speed: float = 0
 ) -> tuple[Player, RealWorld]:
     """The scenario on real processes; `kill`: a point, or "a" or "b". Raises StepFailed.
 
-    Raises RuntimeError when the point was not reached, or a log tells of a defect.
+    Raises RuntimeError when the point was not reached, or a log tells of a defect. `speed` 0: as written, unless time passes.
     """
+    passes = any(step.action == "pass_ms" for step in scenario.steps)
+    speed = speed or (SPEED if passes else 1.0)
     at_step = at_step or middle(scenario)
     with RealWorld(scenario, directory, speed) as world:
 
@@ -108,7 +110,7 @@ def main(
     kill: Annotated[str, typer.Option(help="a point of --points, or a or b: a node dies in the middle")] = "",
     step: Annotated[int, typer.Option(help="from this step on; else where the first request is answered")] = 0,
     points: Annotated[bool, typer.Option("--points", help="list the points")] = False,
-    speed: Annotated[float, typer.Option(help="how many times as fast as written the timers run")] = SPEED,
+    speed: Annotated[float, typer.Option(help="of timers; else as written, and 5 where time passes")] = 0,
     engine: Annotated[bool, typer.Option("--engine", help="in virtual time instead of on real processes")] = False,
     keep: Annotated[Path | None, typer.Option(help="keep logs and configuration below this folder")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="write the results here")] = None,

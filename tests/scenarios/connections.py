@@ -96,9 +96,10 @@ class Connections:
     def session(self, stream: Stream) -> Session | None:
         return self.pair.state.sessions.get(stream.id)
 
-    def _end(self, stream: Stream, session: Session | None, reason: str) -> None:
+    def _end(self, stream: Stream, session: Session | None, reason: str, *, alive: bool = False) -> None:
+        """As Sessions.end: what a connection that still lives was given may yet arrive; else acknowledged bytes count."""
         if session is not None:
-            self.pair.append(self.node(session), End(stream.id, max(session.acked, 0), reason))
+            self.pair.append(self.node(session), End(stream.id, session.output if alive else session.acked, reason))
         stream.over = True
         self._streams.pop(stream.id, None)
 
@@ -164,7 +165,7 @@ class Connections:
         cuts = wire.framer.cut(bytes(stream.input[session.applied :]))
         if not cuts.frames:
             if cuts.error is not None:
-                self._end(stream, session, "unreadable frame")
+                self._end(stream, session, "unreadable frame", alive=True)
             return cuts.error is not None
         frame, start = cuts.frames[0], session.applied
         end = start + frame.end
@@ -173,7 +174,7 @@ class Connections:
             proposal = engine.offer(session, start, end, frame, int(self.pair.now_ms - written_ms))
         except MessageError:
             if wire.link.unparseable == "close":
-                self._end(stream, session, "unparseable message")
+                self._end(stream, session, "unparseable message", alive=True)
                 return True
             proposal = engine.ignore(session, start, end)
         assert self.pair.append(node, proposal) == [True], f"{proposal!r} is refused although nothing came between"
@@ -199,7 +200,7 @@ class Connections:
         refused = stream.gone and session.output > stream.delivered  # the kernel answers with a reset
         if owed and not late and not refused:
             return False
-        self._end(stream, session, "closed by remote")
+        self._end(stream, session, "closed by remote", alive=not stream.gone)
         return True
 
     def _output(self) -> bool:

@@ -18,13 +18,15 @@ def armed(path: Path) -> None:
     name = str(path)
 
     def reach(point: str) -> None:
-        if os.path.exists(name) and path.read_text() == point:
-            try:
-                path.unlink()
-            except FileNotFoundError:
-                return  # the peer was first
-            Path(f"{name}.reached").write_text(str(os.getpid()))
-            os.kill(os.getpid(), signal.SIGKILL)
+        if not os.path.exists(name):
+            return
+        try:
+            if path.read_text() != point:
+                return
+            path.unlink()
+        except FileNotFoundError:
+            return  # the peer was first
+        os.kill(os.getpid(), signal.SIGKILL)
 
     points.reach = reach
 

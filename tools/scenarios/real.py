@@ -13,8 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import msgspec
-
 from tools.kills import duplex
 from tools.scenarios.configuration import changed
 from tools.scenarios.operator import COMMANDS, figure
@@ -66,7 +64,7 @@ class RealWorld:
     ) -> None:
         for host in self._hosts.values():
             host.close()
-        for stream in list(self._streams.values()):
+        for stream in self._all():
             with contextlib.suppress(OSError):
                 stream.leave("closes")
         for process in self.switch.nodes.values():
@@ -81,9 +79,19 @@ class RealWorld:
         return self._speeches.setdefault(link, speech(self._links[link]))
 
     def _joined(self, host: str, sock: socket.socket) -> None:
-        stream = Stream(host, sock, self._speech(host), self._take)
+        self._add(Stream(host, sock, self._speech(host), self._take))
+
+    def _add(self, stream: Stream) -> None:
         with self._lock:
-            self._streams[stream.name + stream.peer] = stream
+            self._streams[stream.name] = stream
+
+    def _all(self) -> list[Stream]:
+        """Threads add to them."""
+        with self._lock:
+            return list(self._streams.values())
+
+    def _open(self, actor: str) -> list[Stream]:
+        return [each for each in self._all() if each.actor == actor and not each.over]
 
     def _take(self, stream: Stream, arrived: Arrived) -> None:
         """Called by the reading threads."""
@@ -95,7 +103,7 @@ class RealWorld:
                     stream.write(spoken.framer.frame(answer, spoken.framer.answer_header(arrived.header)))
                 return
         with self._lock:
-            self._arrived.append(msgspec.structs.replace(arrived, stream=stream.name + stream.peer))
+            self._arrived.append(arrived)
 
     def connect(self, actor: str, at: str) -> None:
         link = self._scenario.link_of(actor)["name"]
@@ -103,7 +111,8 @@ class RealWorld:
         while True:
             sock = socket.create_connection(("127.0.0.1", self.switch.where[link][at or "a"]))
             stream = Stream(actor, sock, self._speech(link), self._take)
-            self._of[actor] = self._streams[stream.name + stream.peer] = stream
+            self._of[actor] = stream
+            self._add(stream)
             self._await(lambda: self._row(actor) is not None, f"a session of {actor}")
             if not at or self.owner(actor) == at:
                 return
@@ -116,17 +125,17 @@ class RealWorld:
         stream = self._stream_of(actor)
         with contextlib.suppress(OSError, ValueError):
             for row in self.switch.ask_any("sessions")["sessions"]:
-                if stream.name in (row["remote"], row["local"]) and stream.peer in (row["remote"], row["local"], ""):
-                    return dict(row)
-                if row["remote"] == stream.name or (row["link"] == actor and row["local"] == stream.peer):
+                here = row["local"] == stream.peer and row["link"] == actor  # of a host: the switch has connected
+                if here or row["remote"] == stream.local:
                     return dict(row)
         return None
 
     def _stream_of(self, actor: str) -> Stream:
         if actor not in self._hosts:
             return self._of[actor]
-        with self._lock:
-            return next(each for each in self._streams.values() if each.actor == actor and not each.over)
+        if not (streams := self._open(actor)):
+            raise ValueError(f"{actor} has no connection")
+        return streams[0]
 
     def leave(self, actor: str, how: How) -> None:
         self._of[actor].leave(how)
@@ -135,7 +144,7 @@ class RealWorld:
 
     def connected(self, actor: str) -> bool:
         if actor in self._hosts:
-            return any(each.actor == actor and not each.over for each in self._streams.values())
+            return bool(self._open(actor))
         stream = self._of.get(actor)
         return stream is not None and not stream.over
 
@@ -151,9 +160,7 @@ class RealWorld:
 
     def disconnect(self, host: str) -> None:
         self._hosts[host].close()
-        with self._lock:
-            streams = [each for each in self._streams.values() if each.actor == host and not each.over]
-        for stream in streams:
+        for stream in self._open(host):
             stream.leave("closes")
         self._await(lambda: self.figure(f"{host}.ready") == 0, f"the switch to know that {host} is gone")
 
@@ -168,7 +175,7 @@ class RealWorld:
 
     def arrivals(self) -> list[Arrived]:
         self.revive()
-        for stream in self._streams.values():
+        for stream in self._all():
             if stream.failure:
                 raise ValueError(f"{stream.actor}: {stream.failure}")
         with self._lock:

@@ -19,8 +19,9 @@ class Stream:
 
     def __init__(self, actor: str, sock: socket.socket, spoken: Speech, take: Take) -> None:
         self.actor = actor
-        self.name = "{}:{}".format(*sock.getsockname())
+        self.local = "{}:{}".format(*sock.getsockname())
         self.peer = "{}:{}".format(*sock.getpeername())
+        self.name = f"{self.local}-{self.peer}"
         self.over = False
         self.failure = ""
         self._sock = sock
