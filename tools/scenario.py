@@ -63,8 +63,10 @@ def play_real(
             if kill and step.number == at_step:
                 if kill in POINTS:
                     world.arm(kill)
+                    player.drawing.remark(f"the node that comes to {kill} next dies")
                 else:
                     world.kill(kill, stays_down=False)
+                    player.drawing.remark(f"node {kill} dies")
 
         player = Player(scenario, world, before)
         player.play()
@@ -97,7 +99,7 @@ def _play(path: Path, kill: str, at_step: int, speed: float, engine: bool, keep:
                 player, world = play_real(scenario, place, kill=kill, at_step=at_step, speed=speed)
                 result.died = ", ".join(world.deaths)
         result.ok, result.steps = True, player.done
-        result.exchanged = [msgspec.to_builtins(each) for each in player.exchanged]
+        result.exchanged = [each.told() for each in player.exchanged]
         result.drawing = player.drawing.text()
     except (StepFailed, RuntimeError, TimeoutError, OSError) as error:
         result.failure = str(error)

@@ -101,3 +101,13 @@ def test_a_drawing_shows_who_said_what_when_and_no_card_number(tmp_path: Path) -
     order = ["- 0200 [r1] DE11=700001", "- 0200 [f1]", "node a dies", "<- 0210 DE39=00", "pos1 <- 0210 DE39=00"]
     assert [next(at for at, line in enumerate(lines) if text in line) for text in order] == [1, 2, 3, 4, 5]
     assert PAN not in "\n".join(lines)
+
+
+def test_what_was_exchanged_is_shown_without_card_data(tmp_path: Path) -> None:
+    file = tmp_path / "one.toml"
+    file.write_text(HEAD + PURCHASE + FORWARD + ANSWER + DECISION)
+    player = play(load(file))
+    shown = [each.told() for each in player.exchanged]
+    assert [each["mti"] for each in shown] == ["0200", "0200", "0210", "0210"]
+    assert shown[0]["2"] == "411111******1111"
+    assert not any(secret in f"{shown} {player.conversations}" for secret in (PAN, TRACK_2, PIN_BLOCK))

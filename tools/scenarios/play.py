@@ -9,7 +9,7 @@ import msgspec
 
 from messages.message import MessageError
 from tools.scenarios.drawing import Drawing
-from tools.scenarios.expect import differences, resolved
+from tools.scenarios.expect import differences, masked, resolved
 from tools.scenarios.operator import figure
 from tools.scenarios.script import Scenario, Step
 from tools.scenarios.speech import Speech, SpeechError, Told, Wanted, speech
@@ -31,6 +31,14 @@ class Exchanged(msgspec.Struct, frozen=True):
     direction: str  # "sent" or "received"
     mti: str
     fields: dict[str, str]
+
+    def __repr__(self) -> str:
+        return f"{self.direction} {self.told()}"
+
+    def told(self) -> dict[str, str]:
+        """What may be shown of it."""
+        shown = {name: masked(name, value) for name, value in self.fields.items()}
+        return {"actor": self.actor, "direction": self.direction, "mti": self.mti, **shown}
 
 
 class Player:
