@@ -1,0 +1,48 @@
+"""Scenarios on real processes with a node dying in the middle: each actor sees what it sees in virtual time without a death."""
+
+from pathlib import Path
+
+import pytest
+
+from tools.scenario import play_engine, play_real
+from tools.scenarios.script import load
+
+SCENARIOS = Path(__file__).parents[1] / "scenarios"
+# where a node dies: at this point, from the step on in which the first request is answered (or from the one given)
+CASES = [
+    ("advice-repeated", "append.after", 0),
+    ("alternate-issuer", "write.after", 0),
+    ("answer-twice", "offer.after", 0),
+    ("decline-passes", "consume.before", 0),
+    ("dialect-translation", "write.before", 0),
+    ("duplicate-different-content", "apply.after", 0),
+    ("duplicate-finished", "append.before", 0),
+    ("duplicate-in-flight", "offer.before", 1),
+    ("duplicate-in-flight-other-session", "write.before", 0),
+    ("half-close", "apply.before", 0),
+    ("late-answer", "append.before", 4),
+    ("network-repeat-1993", "consume.after", 1),
+    ("one-copy-delivered", "append.after", 0),
+    ("partial-approval", "offer.before", 0),
+    ("purchase-1993", "write.before", 1),
+    ("same-stan-from-two-terminals", "consume.after", 0),
+    ("sign-on", "offer.after", 0),
+    ("takeover-within-a-frame", "apply.before", 0),
+    ("timeout-reversal", "apply.after", 3),
+    ("transfer-accepted", "consume.before", 0),
+    ("undeliverable-approval", "write.after", 0),
+    ("untouched-fields", "consume.before", 1),
+]
+
+
+@pytest.mark.parametrize(("name", "point", "step"), CASES, ids=[f"{name}-{point}" for name, point, _ in CASES])
+def test_a_death_in_the_middle_is_not_noticed(name: str, point: str, step: int, tmp_path: Path) -> None:
+    file = SCENARIOS / f"{name}.toml"
+    player, world = play_real(load(file), tmp_path, kill=point, at_step=step)
+    own = sum(step.action == "kill" for step in load(file).steps)
+    assert len(world.deaths) == own + 1, f"at {point} one node dies, and {own} by the file; it was {world.deaths}"
+    assert player.conversations == play_engine(load(file)).conversations
+
+
+def test_so_many_as_the_issue_wants() -> None:
+    assert len(CASES) >= 20

@@ -1,0 +1,83 @@
+"""Messages that terminals, issuers and banks send, as tables: what a scenario does not say stands here.
+
+A template holds an MTI of 1987 and its data elements; `IN_1993` says what of that is otherwise in 1993. DE7, 11, 37 and 41
+are made by the player: a number for each message, a terminal for each actor. "of": the fields come from the message that
+it is about, which DE90 (1987) or DE56 (1993) names.
+"""
+
+import msgspec
+
+PAN = "4111111111111111"
+TRACK_2 = "4111111111111111=28121011234567890"
+PIN_BLOCK = "0123456789ABCDEF"
+DATE, TIME, YEAR = "0301", "100000", "26"
+STAN = 700_000  # the first of ours is the one after it: far from those that the switch gives
+
+# of a card message of any kind
+COMMON = {
+    2: PAN, 4: "000000001000", 12: TIME, 13: DATE, 18: "5999", 22: "051", 25: "00", 32: "123456",
+    42: "MERCHANT0000001", 49: "978",
+}  # fmt: skip
+# 1993 has another form, or none, for these
+COMMON_1993 = {12: YEAR + DATE + TIME, 13: None, 18: None, 22: "510101511340", 24: "200", 25: None, 26: "5999"}
+
+
+class Template(msgspec.Struct, frozen=True):
+    """fields: over the common ones; None leaves one out. about: "of" is needed, and its fields are the common ones."""
+
+    mti: str
+    fields: dict[int, str | None] = {}
+    in_1993: dict[int, str | None] = {}
+    about: bool = False
+
+
+CARD: dict[str, Template] = {
+    "purchase": Template("0200", {3: "000000", 35: TRACK_2}),
+    "purchase with PIN": Template("0200", {3: "000000", 35: TRACK_2, 52: PIN_BLOCK}),
+    "purchase with cash-back": Template("0200", {3: "090000", 54: "0040978D000000000200"}),
+    "cash": Template("0200", {3: "010000", 18: "6011", 35: TRACK_2, 52: PIN_BLOCK}, {26: "6011"}),
+    "authorisation": Template("0100", {3: "000000", 35: TRACK_2}, {24: "100"}),
+    "refund": Template("0200", {3: "200000"}),
+    "deposit": Template("0200", {3: "210000"}),
+    "balance inquiry": Template("0100", {3: "310000", 4: None, 35: TRACK_2, 52: PIN_BLOCK}, {24: "108"}),
+    "completion": Template("0220", {3: "000000"}, {24: "201"}, about=True),
+    "authorisation advice": Template("0120", {3: "000000", 39: "00"}, {24: "100", 39: "000"}),
+    "financial advice": Template("0220", {3: "000000", 39: "00"}, {24: "200", 39: "000"}),
+    "reversal": Template("0400", {}, {24: "400", 25: "4000"}, about=True),
+    "reversal advice": Template("0420", {}, {24: "400", 25: "4000"}, about=True),
+    "script result": Template("0620", {}, {24: "600"}, about=True),
+}
+ABOUT = (2, 3, 4, 12, 13, 18, 22, 24, 25, 26, 32, 33, 37, 41, 42, 49)  # taken from the message it is about
+
+# network management: DE70 of 1987, DE24 of 1993
+NETWORK = {
+    "sign-on": ("001", "801"), "sign-off": ("002", "802"), "echo": ("301", "831"), "cutover": ("201", "821"),
+    "key change": ("161", "811"),
+}  # fmt: skip
+
+# what an issuer's answer carries back of its request; DE39 by the class of the message
+ANSWERED = (2, 3, 4, 7, 11, 12, 13, 15, 24, 32, 33, 37, 41, 42, 49, 56, 70, 90)
+APPROVED_1993 = {"4": "400", "8": "800"}
+
+AGENT = "<{0}><FinInstnId><BICFI>{1}</BICFI></FinInstnId></{0}>"
+TRANSFER = (
+    '<Document xmlns="urn:iso:std:iso:20022:tech:xsd:pacs.008.001.08"><FIToFICstmrCdtTrf><GrpHdr>'
+    "<MsgId>{msg_id}</MsgId><CreDtTm>2026-03-01T10:00:00Z</CreDtTm><NbOfTxs>1</NbOfTxs>"
+    "<SttlmInf><SttlmMtd>CLRG</SttlmMtd></SttlmInf>{instructing}{instructed}</GrpHdr>"
+    "<CdtTrfTxInf><PmtId><EndToEndId>{end_to_end_id}</EndToEndId></PmtId>"
+    '<IntrBkSttlmAmt Ccy="{currency}">{amount}</IntrBkSttlmAmt><ChrgBr>SLEV</ChrgBr><Dbtr><Nm>A. Payer</Nm></Dbtr>'
+    "{debtor}{creditor}<Cdtr><Nm>B. Payee</Nm></Cdtr></CdtTrfTxInf></FIToFICstmrCdtTrf></Document>"
+)
+TRANSFER_VALUES = {
+    "currency": "EUR", "amount": "10.00", "instructing": "DEBTDEFFXXX", "instructed": "CSMXBEBB",
+    "debtor": "DEBTDEFFXXX", "creditor": "CREDFRPP",
+}  # fmt: skip
+AGENTS = {"instructing": "InstgAgt", "instructed": "InstdAgt", "debtor": "DbtrAgt", "creditor": "CdtrAgt"}
+STATUS = (
+    '<Document xmlns="urn:iso:std:iso:20022:tech:xsd:pacs.002.001.10"><FIToFIPmtStsRpt><GrpHdr>'
+    "<MsgId>{msg_id}</MsgId><CreDtTm>2026-03-01T10:00:02Z</CreDtTm></GrpHdr><OrgnlGrpInfAndSts>"
+    "<OrgnlMsgId>{original}</OrgnlMsgId><OrgnlMsgNmId>pacs.008.001.08</OrgnlMsgNmId></OrgnlGrpInfAndSts>"
+    "<TxInfAndSts><OrgnlEndToEndId>{end_to_end_id}</OrgnlEndToEndId><TxSts>{status}</TxSts>{reason}</TxInfAndSts>"
+    "</FIToFIPmtStsRpt></Document>"
+)
+REASON = "<StsRsnInf><Rsn><Cd>{}</Cd></Rsn></StsRsnInf>"
