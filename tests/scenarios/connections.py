@@ -6,7 +6,7 @@ no more, acknowledged at once.
 
 from typing import Any
 
-from engines import Pair
+from engines import UTC, Pair
 
 from messages.message import MessageError
 from switch.core.proposals import Acked, Connected, End, Open
@@ -99,7 +99,8 @@ class Connections:
     def _end(self, stream: Stream, session: Session | None, reason: str, *, alive: bool = False) -> None:
         """As Sessions.end: what a connection that still lives was given may yet arrive; else acknowledged bytes count."""
         if session is not None:
-            self.pair.append(self.node(session), End(stream.id, session.output if alive else session.acked, reason))
+            written = session.output if stream.limit is None else min(stream.limit, session.output)
+            self.pair.append(self.node(session), End(stream.id, session.output if alive else session.acked, reason, written))
         stream.over = True
         self._streams.pop(stream.id, None)
 
@@ -171,12 +172,13 @@ class Connections:
         end = start + frame.end
         written_ms = next(at for offset, at in stream.came if offset >= end)
         try:
-            proposal = engine.offer(session, start, end, frame, int(self.pair.now_ms - written_ms))
-        except MessageError:
+            age_ms = int(self.pair.now_ms - written_ms)
+            proposal = engine.offer(session, start, end, frame, age_ms, UTC)
+        except MessageError as error:
             if wire.link.unparseable == "close":
                 self._end(stream, session, "unparseable message", alive=True)
                 return True
-            proposal = engine.ignore(session, start, end)
+            proposal = engine.unreadable(session, start, end, frame, error, UTC)
         assert self.pair.append(node, proposal) == [True], f"{proposal!r} is refused although nothing came between"
         return True
 

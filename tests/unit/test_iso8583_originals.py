@@ -71,7 +71,7 @@ def test_the_original_data_of_each_version_have_its_widths() -> None:
 def test_without_a_reference_original_data_pass_as_they_came(name: str) -> None:
     codec = codec_of(name)
     advice = about(codec)
-    before = {number: value for number, value in advice.body.fields.items() if number not in SENSITIVE}
+    before = {number: value for number, value in advice.body.fields.items() if number not in SENSITIVE - {55}}
     assert fields_of(codec, codec.forward(advice, 78, codec)) == {**before, 11: f"{78:0{codec.stan_digits}d}"}
 
 
