@@ -72,7 +72,7 @@ class Iso8583Codec:
             attributes,
             self._match_key(mti, fields),
             _key(mti[1:3], fields, self._duplicate),
-            self._digest(body),
+            b"" if kind in _ANSWERS else self._digest(body),
             is_repeat(mti),
             body,
             self._outcome(body, kind) if kind in _ANSWERS or kind is Kind.NETWORK_ANSWER else None,
@@ -171,10 +171,15 @@ class Iso8583Codec:
 
     @staticmethod
     def _digest(body: Iso8583) -> bytes:
-        """Over MTI, field numbers and encoded fields: each field tells its own length, so nothing else hashes alike."""
-        raw = body.raw
+        """Over MTI, field numbers and encoded fields: each field tells its own length, so nothing else hashes alike.
+
+        It is kept with the outcome, and who has the rest could find a CVV or PVV from it by trying all: of tracks and chip
+        data only the PAN and what does not belong to the cardholder count.
+        """
+        raw = answer_record(body).raw
         numbers = [number for number in raw if number not in _CHANGES_IN_REPEATS]
-        content = b"".join([unmarked(body.mti).encode(), bytes(numbers), *[raw[number] for number in numbers]])
+        pan = "" if 2 in raw else account(body.fields)
+        content = b"".join([unmarked(body.mti).encode(), bytes(numbers), *[raw[number] for number in numbers], pan.encode()])
         return blake2b(content, digest_size=16).digest()
 
     def _outcome(self, body: Iso8583, kind: Kind) -> Outcome:
