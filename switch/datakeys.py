@@ -196,13 +196,13 @@ class DataKeys:
 
     def _unused(self, slot: Slot, state: State, me: str) -> bool:
         """Whether all that it sealed is applied, and it is ours to destroy."""
-        if slot.node == self._node and slot.incarnation == self._incarnation:
+        if slot.node == self._node:
+            if slot.incarnation != self._incarnation:
+                return slot.incarnation < self._incarnation  # a life before: the join has fenced it
             # a heartbeat that was made after the last use stands behind it in the log
             return slot.key_id in self._retired and state.incarnations[me].applied > self._retired[slot.key_id]
         newest = state.incarnations.get(state.nodes.get(slot.node, ""))
-        if newest is None or slot.incarnation > newest.number or not state.over(f"{slot.node}{slot.incarnation}"):
-            return False
-        return slot.node == self._node or state.over(newest.id)
+        return newest is not None and slot.incarnation <= newest.number and state.over(newest.id)
 
     def _destroy(self, slot: Slot) -> None:
         reach("destroy.before")
