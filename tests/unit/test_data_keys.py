@@ -11,47 +11,15 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from engines import FRAMER, Pair, answer_to, card
 from msgspec.structs import replace
+from sealing_pair import SealingPair
 
 from switch import datakeys
-from switch.core.proposals import Absorb, Piece, Proposal, decode_entry, encode_entry
+from switch.core.proposals import Absorb, Piece, decode_entry, encode_entry
 from switch.core.records import Out, Role
 from switch.core.sealed import Sealed, sealed_in
 from switch.datakeys import SLOTS, VERSION, DataKeys, KeyGone, in_memory
 
 PLAIN = b"4111111111111111=28121011234567890"
-
-
-class SealingPair(Pair):
-    """A pair whose proposals go through the data keys of their nodes on their way to the log, as in node.py."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.keys: dict[str, DataKeys] = {}
-        super().__init__()
-
-    def join(self, node: str) -> str:
-        id_ = super().join(node)
-        self.keys[node] = DataKeys(self.path, node, 5)
-        self.keys[node].begin(int(id_[1:]))
-        return id_
-
-    def append(self, node: str, *proposals: Proposal) -> list[bool]:
-        return super().append(node, *(self.keys[node].sealed(each, self.state.meta.version) for each in proposals))
-
-    def sent(self, id_: str, role: Role | None = None) -> list[bytes]:
-        keys = next(iter(self.keys.values()))
-        return [FRAMER.cut(keys.open(out.data)).frames[0].payload for out in self.outs(id_, role)]
-
-    def tend_keys(self, nodes: str = "ab") -> None:
-        for node in nodes:
-            self.keys[node]._look_at = 0.0
-            self.keys[node].tend(self.state, self.engines[node].incarnation)
-
-    def settle(self) -> None:
-        """Both nodes say what they have applied, and look after their keys: what was unused is found so, then destroyed."""
-        for _ in range(3):
-            self.pass_ms(500)
-            self.tend_keys("".join(self.engines))
 
 
 @pytest.fixture
@@ -66,7 +34,8 @@ def key_ids(pair: SealingPair) -> list[tuple[str, int]]:
 def keys_in(path: Path) -> set[bytes]:
     """The keys themselves, as whoever reads the file finds them."""
     data = path.read_bytes()
-    slots = (data[at : at + datakeys.SLOT_BYTES] for at in range(0, 2 * SLOTS * datakeys.SLOT_BYTES, datakeys.SLOT_BYTES))
+    size = datakeys.SLOT_BYTES
+    slots = (data[at : at + size] for at in range(0, 2 * SLOTS * size, size))
     return {slot[-datakeys.KEY_BYTES :] for slot in slots} - {bytes(datakeys.KEY_BYTES)}
 
 
