@@ -7,6 +7,8 @@ from outside import PAN, PINBLOCK, TRACK
 from tcp import CLOSE
 from world import Process, Violation
 
+from switch.core.sealed import sealed_in
+
 if TYPE_CHECKING:
     from simulation import Simulation
 
@@ -44,17 +46,25 @@ class Checks:
             raise Violation(f"card data in the log: event {name}")
         if world.tracing:
             world.trace(process.name if process else "?", f"{name} {text}")
-        if name in ("state.diverged", "handover.unreadable", "handover.unexpected", "store.failed", "node.defect"):
+        if name in ("state.diverged", "handover.unreadable", "handover.unexpected", "store.failed", "node.defect", "key.gone"):
             raise Violation(f"{process.name if process else '?'}: {name} {text}")
         if name == "snapshot.failed" and not any("etcd" in each for each in self._simulation.plan.texts):
             raise Violation(f"{process.name if process else '?'}: {name} {text}")
         if level >= logging.CRITICAL:
             raise Violation(f"{process.name if process else '?'}: {name} {text}")
+        if name == "key.destroyed":
+            self._unneeded(fields["key"])
         if name == "session.ended":
             # entries of version 1 have no Leaving: a node that leaves may be given back what it has just given away
             excused = self.resets_excused or self._simulation.plan.old
             if fields["reason"] in DEFECTS or (fields["reason"] in LOST and not excused):
                 raise Violation(f"session {fields['session']} was ended: {fields['reason']}")
+
+    def _unneeded(self, key: str) -> None:
+        """A data key is destroyed. Who joins may still be at entries of before, but acts only when it has caught up."""
+        for unit in self._simulation.units.values():
+            if unit.live and any(each.key.hex() == key for each in sealed_in(unit.node.engine.state)):
+                raise Violation(f"data key {key} is destroyed, and something of {unit.name} is sealed with it")
 
     def died_of(self, session: str, start: int) -> None:
         """A frame has ended the process that parsed it."""
