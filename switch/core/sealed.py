@@ -7,7 +7,7 @@ A value is: the key's id (8 bytes), how many values the key had sealed before (8
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
@@ -23,7 +23,7 @@ MORE_BYTES = KEY_ID_BYTES + COUNT_BYTES + TAG_BYTES  # than what is sealed
 class Sealed(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Stands where bytes may stand; `len` is that of those bytes."""
 
-    value: bytes
+    value: Annotated[bytes, msgspec.Meta(min_length=MORE_BYTES)]
 
     def __len__(self) -> int:
         return len(self.value) - MORE_BYTES

@@ -1,5 +1,6 @@
 """Data keys: made when needed, shared by both nodes, and destroyed when nothing needs them, so that nothing gives them back."""
 
+import contextlib
 import gc
 import itertools
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from msgspec.structs import replace
 from sealing_pair import SealingPair
 
 from switch import datakeys
-from switch.core.proposals import Absorb, Piece, decode_entry, encode_entry
+from switch.core.proposals import Absorb, EntryError, Piece, decode_entry, encode_entry
 from switch.core.records import Out, Role
 from switch.core.sealed import Sealed, sealed_in
 from switch.datakeys import SLOTS, VERSION, DataKeys, KeyGone, in_memory
@@ -86,6 +87,13 @@ def test_no_altered_byte_goes_unnoticed(tmp_path: Path) -> None:
         altered[position] ^= 1
         with pytest.raises(KeyGone):
             keys.open(Sealed(bytes(altered)))
+
+
+def test_what_is_too_short_to_be_sealed_is_no_entry() -> None:
+    for length, fits in ((31, False), (32, True)):
+        body = encode_entry([Piece("s", 0, 1, Sealed(bytes(length)))])
+        with contextlib.nullcontext() if fits else pytest.raises(EntryError):
+            decode_entry(body)
 
 
 def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
