@@ -132,7 +132,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     attributes: Attributes
     match_key: bytes  # an answer's equals the one its request was forwarded with (Outbound.match_key)
     duplicate_key: bytes  # equal for a request and its repeats; holds the message class
-    digest: bytes  # 16 bytes over the content that a repeat leaves unchanged
+    digest: bytes  # 16 bytes over the content that a repeat leaves unchanged, and that may be kept; b"" of an answer
     repeat: bool  # marked as a repeat by its sender
     body: Any  # the codec's own parsed form
     outcome: Outcome | None = None  # of an ANSWER or ADVICE_ANSWER

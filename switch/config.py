@@ -1,6 +1,7 @@
 """The configuration file: what is local to a node (etcd, keys, paths) and the rules that both nodes share. TOML."""
 
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -13,8 +14,9 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """What both nodes of this switch have in common on this host."""
 
     name: str
-    run_directory: str = "/run/switch"  # control sockets
+    run_directory: str = "/run/switch"  # control and handover sockets, marks, data keys: a tmpfs
     key_file: str  # of the keys that seal entries (sealing.py)
+    data_key_minutes: Annotated[float, msgspec.Meta(gt=0)] = 5.0  # of use of a key for data of requests (datakeys.py)
     log_level: str = "info"
     peer_silence_ms: float = 1_000  # a silent peer is suspect after this (b waits twice as long)
     backlog_max_bytes: int = 8_388_608  # waiting for the log; above it input stays in the kernel

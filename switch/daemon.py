@@ -14,6 +14,7 @@ import uvloop
 
 from switch.config import Config, ConfigError, load
 from switch.core.proposals import TooNew
+from switch.datakeys import in_memory
 from switch.mirror.errors import MirrorError
 from switch.mirror.mirror import Mirror
 from switch.node import Node
@@ -37,6 +38,9 @@ async def serve(config: Config, path: Path, node_name: str, mirror: type[Mirror]
         loop.add_signal_handler(number, node.stop)
     loop.add_signal_handler(signal.SIGHUP, node.reload)
     loop.set_exception_handler(_defect)
+    if not in_memory(directory := Path(config.pair.run_directory)):
+        event(log, logging.WARNING, "keys.on_disk", directory=directory,
+              do="a destroyed data key may still be found on that disk: use a tmpfs")  # fmt: skip
     await control.start()
     later = [asyncio.create_task(_beat(notifier))]
 

@@ -28,6 +28,7 @@ from switch.core.proposals import (
 )
 from switch.core.records import Incarnation, Status
 from switch.core.tend import Subject
+from switch.datakeys import DataKeys
 from switch.mirror.entry import Entry
 from switch.mirror.mirror import Mirror
 from switch.mirror.sealing import Sealer
@@ -73,8 +74,10 @@ class Node:
         self._boot_id = boot_id()
         directory = Path(config.pair.run_directory)
         self.poison = Poison(directory / f"{config.pair.name}.poison", node, os.getpid())
+        self.keys = DataKeys(directory / f"{config.pair.name}.data-keys", node, config.pair.data_key_minutes)
+        self.engine.opened = self.keys.open
         self.succession = Succession(self, self.engine, self.poison, directory, config.pair)
-        self.sessions = Sessions(self.engine, self.submit, self.succession, self.poison, self._boot_id, self.now)
+        self.sessions = Sessions(self.engine, self.submit, self.succession, self.poison, self.keys, self._boot_id, self.now)
         self.polling = Polling(self.sessions, self.submit, self.now)
         self._given = given(dict(os.environ), os.getpid())
         self._listeners = listeners(self._given, config.link)
@@ -97,7 +100,7 @@ class Node:
         return time.time() * 1000
 
     def submit(self, proposal: Proposal, subject: Subject) -> None:
-        self.mirror.submit(encode(proposal), subject)
+        self.mirror.submit(encode(self.keys.sealed(proposal, self.mirror.entry_version)), subject)
 
     def stop(self) -> None:
         """Ask `run` to leave in order."""
@@ -125,6 +128,7 @@ class Node:
         number = await self.mirror.join(self._join)
         reach("join.after")
         self.engine.become(f"{self.node}{number}")
+        self.keys.begin(number)
         self._restore()
         self.succession.joined()
         if not self.engine.state.meta.rules or not self.engine.state.lead():
@@ -136,6 +140,7 @@ class Node:
         stopped = asyncio.create_task(self._stop.wait())
         try:
             await self._live(stopped)
+            self._activate()
             await self._networks(stopped)
             if not self._stop.is_set():
                 self.links.listen()
@@ -370,7 +375,8 @@ class Node:
                 self._tend()
             self.polling.poll()
             self.sessions.pause(self.mirror.backlog_bytes > self.config.pair.backlog_max_bytes)
-            self.metrics.sample(self.engine, self.mirror, self.sessions)
+            self.keys.tend(self.engine.state, self.engine.incarnation)
+            self.metrics.sample(self.engine, self.mirror, self.sessions, self.keys)
             if self.engine.diverged and self._verifying is None:
                 self._verifying = asyncio.create_task(differs(self.config, self.engine))
             if self._verifying is not None and self._verifying.done():

@@ -21,6 +21,8 @@ POINTS = (
     "heir.before", "heir.after",  # the heir entry appended
     "adopt.before", "adopt.after",  # one session taken over
     "move.before", "move.after",  # the proposal of a handover; its application
+    "key.before", "key.after",  # a data key made
+    "destroy.before", "destroy.after",  # its bytes zeroed, then its id
     "join.after", "live.before", "leave.before",
 )  # fmt: skip
 

@@ -387,8 +387,13 @@ class Succession:
         self._sessions.move(move[:MOVE_MAX], peer.id)
 
     def agreed_version(self) -> int:
-        """The newest version of entries that both nodes apply; the active one while there is no live peer to agree with."""
+        """The newest version of entries that both nodes apply; the active one while there is no live peer to agree with.
+
+        Before the other node's first life, ours.
+        """
         peer = self.peer()
+        if self._other not in self.engine.state.nodes:
+            return self.engine.version
         if peer is None or not self._ready(peer):
             return self.engine.state.meta.version
         return min(self.engine.version, self.handover.entries)

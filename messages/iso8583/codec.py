@@ -99,7 +99,7 @@ class Iso8583Codec:
             attributes,
             self._match_key(mti, fields),
             key_of(mti[1:3], fields, self._duplicate),
-            self._digest(body),
+            b"" if kind in _ANSWERS else self._digest(body),
             is_repeat(mti),
             body,
             self._outcome(body, kind) if kind in _ANSWERS or kind is Kind.NETWORK_ANSWER else None,
@@ -256,11 +256,16 @@ class Iso8583Codec:
 
     @staticmethod
     def _digest(body: Iso8583) -> bytes:
-        """Over MTI, field numbers and encoded fields: each field tells its own length, so nothing else hashes alike."""
-        kept = dict(body.raw)
+        """Over MTI, field numbers and encoded fields: each field tells its own length, so nothing else hashes alike.
+
+        It is kept with the outcome, and who has the rest could find a CVV or PVV from it by trying all: of tracks and chip
+        data only the PAN and what does not belong to the cardholder count.
+        """
+        kept = answer_record(body).raw
         for number in _CHANGES_IN_REPEATS:
             kept.pop(number, None)
-        content = b"".join([unmarked(body.mti).encode(), bytes(kept), *kept.values()])
+        pan = "" if 2 in kept else account(body.fields)
+        content = b"".join([unmarked(body.mti).encode(), bytes(kept), *kept.values(), pan.encode()])
         return blake2b(content, digest_size=16).digest()
 
     def _outcome(self, body: Iso8583, kind: Kind) -> Outcome:

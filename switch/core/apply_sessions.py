@@ -131,10 +131,13 @@ def piece(fold: Fold, p: Piece) -> bool:
     session = fold.taken(p)
     if session is None or before is None:
         return False
-    held = before.piece + p.data
-    if len(held) > 2 * fold.links[session.link].frame_max_bytes + 64:
+    if before.held + len(p.data) > 2 * fold.links[session.link].frame_max_bytes + 64:
         return False
-    fold.put(replace(session, piece=held))
+    if isinstance(before.piece, bytes) and isinstance(p.data, bytes):
+        fold.put(replace(session, piece=before.piece + p.data))
+    else:
+        parts = before.piece if isinstance(before.piece, tuple) else (before.piece,)
+        fold.put(replace(session, piece=(*filter(None, parts), p.data)))
     return True
 
 

@@ -9,7 +9,7 @@
 """
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from messages.framing import Frame
 from messages.message import MessageError
@@ -21,6 +21,7 @@ from switch.core.offer import Offers
 from switch.core.proposals import VERSION, Input, Tick, decode_entry
 from switch.core.records import Session, Stage
 from switch.core.rules import Rules
+from switch.core.sealed import Sealed, plain
 from switch.core.state import State
 from switch.core.targets import Targets
 from switch.core.tend import Due, Subject, Tending
@@ -34,11 +35,12 @@ RULE_FILES = (apply_pair, apply_payments, apply_sessions, apply_store)  # they e
 class Engine:
     """One node's engine. `node` is "a" or "b"; `incarnation` is "" until it has joined.
 
-    `version`: the newest version of entries that it applies.
+    `version`: the newest version of entries that it applies. `opened`: what is sealed in the state, opened; raises KeyGone.
     """
 
-    def __init__(self, node: str, version: int = VERSION) -> None:
+    def __init__(self, node: str, version: int = VERSION, opened: Callable[[bytes | Sealed], bytes] = plain) -> None:
         self.node = node
+        self.opened = opened
         self.version = version
         self.incarnation = ""
         self.state = State()
@@ -74,7 +76,7 @@ class Engine:
         self.wires = wires(rules, self.wires)
         targets = Targets(self.state, self.wires, rules, self.node, self.incarnation)
         self._offers = Offers(self.state, self.wires, rules, self.node, targets, self._late)
-        self._tending = Tending(self.state, self.wires, rules, self.node, self.incarnation, targets)
+        self._tending = Tending(self.state, self.wires, rules, self.node, self.incarnation, targets, self.opened)
         self._wind()
 
     def _wind(self) -> None:

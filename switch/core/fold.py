@@ -13,6 +13,7 @@ import msgspec
 from switch.core.proposals import AnyProposal, Input
 from switch.core.records import Out, Role, Session
 from switch.core.rules import Link, Route, Rules
+from switch.core.sealed import Sealed
 from switch.core.state import State
 
 
@@ -111,7 +112,7 @@ class Fold:
         self.applied.touched[session.id] = None
 
 
-def queued(session: Session, data: bytes, role: Role, ref: int = 0) -> Session:
+def queued(session: Session, data: bytes | Sealed, role: Role, ref: int = 0) -> Session:
     """The session with a frame more in its outbox; without data as it is."""
     if not data:
         return session

@@ -13,8 +13,9 @@ import msgspec
 from messages.message import NetworkFunction, Outcome, Summary, Verdict
 from switch.core.originals import Standing
 from switch.core.records import Waiter
+from switch.core.sealed import Sealed
 
-VERSION = 2  # of entries: the newest that this software writes and applies. 2 has Leaving and Activate
+VERSION = 3  # of entries: the newest that this software writes and applies. 2 has Leaving and Activate; 3 Sealed
 OLDEST = 1  # that it still applies, so that the nodes of a pair can be upgraded one after the other
 Frames = tuple[tuple[str, bytes], ...]  # (session, answer)
 
@@ -67,7 +68,7 @@ class Request(Input, frozen=True, tag="request"):
     match_key: bytes
     reference: bytes
     date: str
-    frame: bytes
+    frame: bytes | Sealed
     timeout_ms: int  # what is left of it
 
 
@@ -168,7 +169,7 @@ class Absorb(Input, frozen=True, tag="absorb"):
 class Piece(Input, frozen=True, tag="piece"):
     """Part of a frame that the kernel's queue cannot hold whole."""
 
-    data: bytes
+    data: bytes | Sealed
 
 
 # --- life of sessions
@@ -248,7 +249,7 @@ class Resend(Proposal, frozen=True, tag="resend"):
     match_key: bytes
     reference: bytes
     date: str
-    frame: bytes
+    frame: bytes | Sealed
 
 
 class Redeliver(Proposal, frozen=True, tag="redeliver"):

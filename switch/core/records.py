@@ -9,6 +9,7 @@ import enum
 import msgspec
 
 from messages.message import NetworkFunction, Outcome, Summary
+from switch.core.sealed import Sealed
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -60,7 +61,7 @@ class Out(Record, frozen=True):
     """One frame in a session's outbox, at an absolute offset of its output stream."""
 
     offset: int
-    data: bytes
+    data: bytes | Sealed
     role: Role
     ref: int = 0  # transaction (FORWARD, ANSWER) or advice (ADVICE)
 
@@ -93,7 +94,7 @@ class Session(Record, frozen=True):
     output: int = 0  # output assigned
     acked: int = 0  # output the remote kernel acknowledged, as far as recorded
     outbox: tuple[Out, ...] = ()
-    piece: bytes = b""  # input of a frame that is not whole and left the kernel
+    piece: bytes | tuple[bytes | Sealed, ...] = b""  # input of a frame that is not whole and left the kernel
     waiting: int = 0  # requests of this session that wait for an answer
     heard_ms: int = 0
     network: NetworkWait | None = None
@@ -101,6 +102,11 @@ class Session(Record, frozen=True):
     @property
     def accepted(self) -> bool:
         return self.slot < 0
+
+    @property
+    def held(self) -> int:
+        """Bytes of `piece`."""
+        return len(self.piece) if isinstance(self.piece, bytes) else sum(len(part) for part in self.piece)
 
 
 class Stage(enum.IntEnum):
@@ -158,7 +164,7 @@ class Transaction(Record, frozen=True):
     delivered: bool = False  # a byte of an answer was acknowledged
     redelivered: bool = False  # its answer was tried on another session of its concentrator
     reversal: int = 0  # the advice by which its terminal reversed it before it was decided
-    unsent: bytes = b""  # UNSENT: the frame, in the format of its target; without a STAN, of its source
+    unsent: bytes | Sealed = b""  # UNSENT: the frame, in the format of its target; without a STAN, of its source
 
     @property
     def open(self) -> bool:

@@ -3,7 +3,7 @@
 Each thing has one incarnation that acts for it, by log order; the others leave it alone.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from messages.message import Cause, Decision, Message, MessageError, NetworkFunction, Outcome, Reason
@@ -27,6 +27,7 @@ from switch.core.proposals import (
 )
 from switch.core.records import Advice, Session, Transaction, Waiter
 from switch.core.rules import Link, Rules
+from switch.core.sealed import KeyGone, Sealed
 from switch.core.state import State
 from switch.core.targets import Choice, Targets
 from switch.core.wires import Wire
@@ -48,8 +49,10 @@ class Tending:
         node: str,
         incarnation: str,
         targets: Targets,
+        opened: Callable[[bytes | Sealed], bytes],
     ) -> None:
         self._state = state
+        self._opened = opened
         self._wires = wires
         self._targets = targets
         self._limits = rules.limits
@@ -132,7 +135,11 @@ class Tending:
         if transaction.reversal:
             return self._decide(transaction, Reason.REVERSED, utc)
         wire = self._wires[transaction.target if transaction.stan else transaction.link]
-        message = wire.codec.decode(wire.framer.cut(transaction.unsent).frames[0].payload)
+        try:
+            frame = self._opened(transaction.unsent)
+        except KeyGone:
+            return self._decide(transaction, Reason.LINK_DOWN, utc)
+        message = wire.codec.decode(wire.framer.cut(frame).frames[0].payload)
         age_ms = self._wires[transaction.target].link.timeout_ms - (transaction.deadline_ms - clock)
         route = self._targets.route(transaction.link, message)
         if route is None:

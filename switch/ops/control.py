@@ -46,6 +46,7 @@ def status(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
         "outcomes": len(state.outcomes),
         "advices": len(state.advices),
         "takeovers": [msgspec.to_builtins(each) for each in node.succession.takeovers],
+        "data_keys": node.keys.health(),
         "mirror": node.mirror.health(),
     }
 
@@ -105,13 +106,18 @@ def reload(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
+def rotate_key(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
+    """The next request is sealed with a new data key; the present one is destroyed when nothing needs it."""
+    return {"rotated": node.keys.rotate(node.engine.state.index)}
+
+
 def metrics(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
     return {"metrics": node.metrics.text().decode()}
 
 
 COMMANDS: dict[str, Callable[["Node", dict[str, Any]], dict[str, Any]]] = {
-    "status": status, "sessions": sessions, "links": links, "reload": reload, "metrics": metrics,
-    "advices": advices, "settle": settle,
+    "status": status, "sessions": sessions, "links": links, "reload": reload, "rotate-key": rotate_key,
+    "metrics": metrics, "advices": advices, "settle": settle,
 }  # fmt: skip
 
 

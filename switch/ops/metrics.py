@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 if TYPE_CHECKING:
     from switch.core.engine import Engine
+    from switch.datakeys import DataKeys
     from switch.mirror.mirror import Mirror
     from switch.sessions.sessions import Sessions
 
@@ -30,6 +31,8 @@ class Metrics:
         self.advices = self._gauge("switch_advices", "Advices not yet acknowledged")
         self.index = self._gauge("switch_log_index", "Entry applied last")
         self.backlog = self._gauge("switch_backlog_bytes", "Proposals that wait for the log")
+        self.data_keys = self._gauge("switch_data_keys", "Data keys that are not destroyed, of both nodes")
+        self.data_key_age = self._gauge("switch_data_key_age_seconds", "Age of the data key that seals at this node")
         self.append_ms = self._gauge("switch_append_p50_ms", "Median of an append")
 
     def _counter(self, name: str, text: str) -> Counter:
@@ -48,7 +51,7 @@ class Metrics:
         if mine:
             self.events.labels(event).inc()
 
-    def sample(self, engine: "Engine", mirror: "Mirror", sessions: "Sessions") -> None:
+    def sample(self, engine: "Engine", mirror: "Mirror", sessions: "Sessions", keys: "DataKeys") -> None:
         """Figures that are read, not counted."""
         state = engine.state
         self.sessions.set(len(state.sessions))
@@ -58,6 +61,9 @@ class Metrics:
         self.advices.set(len(state.advices))
         self.index.set(state.index)
         self.backlog.set(mirror.backlog_bytes)
+        told = keys.health()
+        self.data_keys.set(told["alive"] or 0)
+        self.data_key_age.set(told["age_s"] or 0)
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

@@ -69,6 +69,7 @@ def _command(name: str, text: str) -> None:
 _command("status", "What the node is doing, and its log.")
 _command("sessions", "The open sessions of the pair.")
 _command("links", "The links and their lanes.")
+_command("rotate-key", "Seal with a new data key; the present one is destroyed when nothing needs it.")
 _command("reload", "Read the configuration file again and make its rules active on both nodes.")
 
 

@@ -2,9 +2,11 @@
 
 import socket
 from collections import deque
+from collections.abc import Callable
 
 from switch.core.proposals import Open
 from switch.core.records import Session
+from switch.core.sealed import Sealed
 from switch.points import reach
 from switch.sessions import kernel
 
@@ -90,7 +92,7 @@ class Connection:
                 return int(now - at)
         return 0
 
-    def write(self, session: Session) -> bool:
+    def write(self, session: Session, opened: Callable[[bytes | Sealed], bytes]) -> bool:
         """Write what the outbox holds beyond `written`. True when the kernel took all of it. Raises OSError."""
         reach("write.before")
         while self.written < session.output:
@@ -100,8 +102,9 @@ class Connection:
                 if out.end <= self.written:
                     continue
                 skip = max(self.written - out.offset, 0)
-                parts.append(memoryview(out.data)[skip:] if skip else out.data)
-                size += len(out.data) - skip
+                data = opened(out.data)
+                parts.append(memoryview(data)[skip:] if skip else data)
+                size += len(data) - skip
                 if size >= SEND_BYTES:
                     break
             try:

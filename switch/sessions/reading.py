@@ -11,7 +11,9 @@ from messages.message import MessageError
 from switch.core.engine import Engine
 from switch.core.proposals import Piece, Proposal
 from switch.core.records import Session
+from switch.core.sealed import KeyGone
 from switch.core.tend import Subject
+from switch.datakeys import DataKeys
 from switch.mirror.errors import ProposalTooLarge
 from switch.ops.logs import event
 from switch.points import reach
@@ -45,6 +47,7 @@ class Reading:
         enders: Enders,
         scratch: memoryview,
         poison: Poison,
+        keys: DataKeys,
         now: Callable[[], float],
     ) -> None:
         self.engine = engine
@@ -53,6 +56,7 @@ class Reading:
         self._enders = enders
         self._scratch = scratch
         self._poison = poison
+        self._keys = keys
         self._now = now
         self._loop = asyncio.get_running_loop()
 
@@ -92,8 +96,12 @@ class Reading:
 
     def _offer(self, connection: Connection, session: Session, size: int, now: float) -> None:
         """Offer the frames among the peeked bytes, in order."""
-        held = len(session.piece)
-        data = session.piece + bytes(self._scratch[:size]) if held else self._scratch[:size]
+        held = session.held
+        try:
+            data = self._keys.piece(session) + bytes(self._scratch[:size]) if held else self._scratch[:size]
+        except KeyGone as error:
+            self._enders.broke(connection, error)
+            return
         cuts = self.engine.wires[session.link].framer.cut(data)
         start, utc = session.applied, time.time()
         for frame in cuts.frames[:FRAMES_MAX]:

@@ -14,6 +14,7 @@ from typing import Protocol
 from switch.core.engine import Engine
 from switch.core.proposals import Connected, End, Move, Open
 from switch.core.records import Session
+from switch.datakeys import DataKeys
 from switch.ops.logs import event
 from switch.points import reach
 from switch.poison import Poison
@@ -51,6 +52,7 @@ class Sessions:
         submit: Submit,
         keeper: Keeper,
         poison: Poison,
+        keys: DataKeys,
         boot_id: str,
         now: Callable[[], float],
     ) -> None:
@@ -59,11 +61,12 @@ class Sessions:
         self.held = False
         self._submit = submit
         self._keeper = keeper
+        self._keys = keys
         self._boot_id = boot_id
         self._now = now
         self._loop = asyncio.get_running_loop()
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
-        self._reading = Reading(engine, submit, self, self._scratch, poison, now)
+        self._reading = Reading(engine, submit, self, self._scratch, poison, keys, now)
         self._closing = Closing()
         self._next = 0
 
@@ -157,7 +160,7 @@ class Sessions:
             if connection.written < session.output:
                 if connection.written == connection.acked:
                     connection.acked_ms = self._now()
-                self._writer(connection, wanted=not connection.write(session))
+                self._writer(connection, wanted=not connection.write(session, self._keys.open))
             elif connection.written > session.output:
                 self._fail(connection, "more was written than the state holds")
                 return

@@ -20,6 +20,7 @@ from messages.message import Decision, Kind, NetworkFunction, Outcome
 from switch.core import proposals as p
 from switch.core import snapshot
 from switch.core.records import Waiter
+from switch.core.sealed import Sealed
 from switch.sessions import handover_messages as h
 
 HERE = Path(__file__).parent
@@ -148,6 +149,7 @@ def entries() -> Seeds:
     sessions = [
         p.Open("pos.1", "pos", -1, "cookie", "r:1", "l:1", ""), p.Connected("net.1", "l:1"), p.End("pos.1", -1, "closed"),
         p.Acked((("pos.1", 9), ("net.1", 1 << 40))), p.Absorb("pos.1", 0, 2, "", b"\0\0"), p.Piece("pos.1", 2, 5, b"abc"),
+        p.Piece("pos.1", 5, 8, Sealed(bytes(35))),
         p.NetworkRequest("net.1", 0, 9, NetworkFunction.ECHO, b"f"), p.NetworkAnswer("net.1", 0, 9, b"m", True),
     ]  # fmt: skip
     groups = {"payments": payments, "pair": pair, "sessions": sessions, "none": []}

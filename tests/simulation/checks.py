@@ -7,6 +7,8 @@ from outside import PAN, PINBLOCK, TRACK
 from tcp import CLOSE
 from world import Process, Violation
 
+from switch.core.sealed import sealed_in
+
 if TYPE_CHECKING:
     from simulation import Simulation
 
@@ -45,12 +47,14 @@ class Checks:
             raise Violation(f"card data in the log: event {name}")
         if world.tracing:
             world.trace(process.name if process else "?", f"{name} {text}")
-        if name in ("state.diverged", "handover.unreadable", "handover.unexpected", "store.failed", "node.defect"):
+        if name in ("state.diverged", "handover.unreadable", "handover.unexpected", "store.failed", "node.defect", "key.gone"):
             raise Violation(f"{process.name if process else '?'}: {name} {text}")
         if name == "snapshot.failed" and not any("etcd" in each for each in self._simulation.plan.texts):
             raise Violation(f"{process.name if process else '?'}: {name} {text}")
         if level >= logging.CRITICAL:
             raise Violation(f"{process.name if process else '?'}: {name} {text}")
+        if name == "key.destroyed":
+            self._unneeded(fields["key"])
         if name == "session.ended":
             lost = fields["reason"] in LOST
             if lost and self._both_old():
@@ -64,6 +68,11 @@ class Checks:
         That is a fault of the older software. The newer gives it nothing back.
         """
         return all(unit.node is None or unit.node.engine.version == 1 for unit in self._simulation.units.values())
+    def _unneeded(self, key: str) -> None:
+        """A data key is destroyed. Who joins may still be at entries of before, but acts only when it has caught up."""
+        for unit in self._simulation.units.values():
+            if unit.live and any(each.key.hex() == key for each in sealed_in(unit.node.engine.state)):
+                raise Violation(f"data key {key} is destroyed, and something of {unit.name} is sealed with it")
 
     def died_of(self, session: str, start: int) -> None:
         """A frame has ended the process that parsed it."""

@@ -57,7 +57,9 @@ def configuration(members: int = 1, snapshot_entries: int = 40) -> Config:
     """The pair's configuration, with timers that make a run short."""
     listen = {node: f"127.0.0.1:{port}" for node, port in PORTS.items()}
     return Config(
-        pair=Pair(name="sim", run_directory="/run/sim", key_file=_key_file(), peer_silence_ms=300),
+        pair=Pair(
+            name="sim", run_directory="/run/sim", key_file=_key_file(), peer_silence_ms=300, data_key_minutes=0.005,
+        ),
         etcd=EtcdSettings(
             endpoints=tuple(f"http://etcd{number}:2379" for number in range(members)), append_timeout_ms=150,
             call_timeout_ms=300, settle_after_ms=300, hold_after_ms=300, watch_stall_ms=300, lease_ttl_s=2,

@@ -250,7 +250,7 @@ class Witness:
         for out in session.outbox:
             first, last = max(out.offset, offset), min(out.end, offset + size)
             if first < last:
-                text = _label(out.data)
+                text = _label(self._simulation.units[process.name].node.keys.open(out.data))
                 if last - first < len(out.data):
                     part = f"first {last - first}" if first == out.offset else f"other {last - first}"
                     text = f"{part} of {len(out.data)} bytes: {text}"

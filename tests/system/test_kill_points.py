@@ -18,7 +18,7 @@ from tools.kills import duplex
 from tools.pair import Settings, Switch
 
 LIMITS = {"heartbeat_ms": 100, "snapshot_entries": 100}
-SETTINGS = Settings(limits=LIMITS)
+SETTINGS = Settings(limits=LIMITS, pair={"data_key_minutes": 0.005})
 KILLED = -signal.SIGKILL
 PORTS = ("terminals", "banks")
 
@@ -27,6 +27,7 @@ AT_WORK = {
     "append.before": 40, "append.after": 40, "apply.before": 150, "apply.after": 150,
     "consume.before": 20, "consume.after": 20, "write.before": 30, "write.after": 30,
     "offer.before": 20, "offer.after": 20,
+    "key.before": 3, "key.after": 3, "destroy.before": 3, "destroy.after": 3,
 }  # fmt: skip
 AT_NEW_CONNECTIONS = {"accept.before": 2, "accept.after": 2, "share.before": 2, "share.after": 2}
 WHILE_STARTING = {"join.after": 1, "live.before": 1, "adopt.before": 3, "adopt.after": 3}

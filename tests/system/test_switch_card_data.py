@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import etcd3.etcdrpc as rpc
 import grpc
@@ -170,8 +171,16 @@ def test_the_search_finds_what_is_there() -> None:
         assert found(b"before" + data + b"after")
 
 
-def test_marked_card_data_is_nowhere_in_clear(start: Callable[..., Switch]) -> None:
+def private_dialect(directory: Path) -> dict[str, object]:
+    """Of the terminals: it says that DE48 is where they put a CVV."""
+    path = directory / "private.toml"
+    path.write_text('base = "iso87-binary"\n[fields]\n48 = { format = "ansb...999", sensitive = true }\n')
+    return {"iso8583": {"dialect": str(path)}}
+
+
+def test_marked_card_data_is_nowhere_in_clear(start: Callable[..., Switch], tmp_path: Path) -> None:
     switch = start(Settings(
+        terminals=private_dialect(tmp_path),
         timeout_ms=500, pair={"log_level": "debug"}, issuer={"advice_retry_ms": 500}, issuer_options=("--lose", "1/3"),
         limits={"snapshot_entries": 40, "segment_outcomes": 5}, further={"unrouted": {}},
     ))  # fmt: skip
@@ -196,12 +205,8 @@ def test_marked_card_data_is_nowhere_in_clear(start: Callable[..., Switch]) -> N
             (key, sealer.open(key, value)) for key, value in values.values if b"/log/" in key or b"/snapshot/" in key
         ]
         inside = {marker for _, plain in opened for marker in found(plain)}
-        assert inside >= {PAN, DECLINED, DISCRETIONARY, PIN_BLOCK, CVV}
+        assert inside >= {PAN, DECLINED}
+        # but track, PIN block and CVV are under a data key as well
+        assert inside & {DISCRETIONARY, PIN_BLOCK, CVV} == set()
         assert [(name, found(data)) for name, data in shown if found(data)] == []
-        # and once all is decided, track, PIN block and CVV are not even in what is sealed
-        index = switch.ask("a")["index"]
-        until(lambda: switch.ask("a")["snapshot"] > index, "a snapshot of the state now")
-        late = [sealer.open(key, value) for key, value in values.present() if b"/snapshot/" in key]
-        assert late
-        assert {marker for plain in late for marker in found(plain)} & {DISCRETIONARY, PIN_BLOCK, CVV} == set()
     assert switch.defects() == []

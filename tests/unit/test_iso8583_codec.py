@@ -461,3 +461,30 @@ def test_a_sign_on_is_accepted_or_refused_by_its_answer(code: str, accepted: boo
     found = codec.decode(codec.dialect.encode("0810", fields))
     assert found.outcome is not None
     assert (found.outcome.decision is Decision.APPROVED) is accepted
+
+
+SECRET = {  # of which something may be anything
+    35: "4000000000000002=2512101{:.6}", 45: "B4000000000000002^A/B^2512101{:.6}", 52: "{:.16}",
+    55: "57104000000000000002D2512101{:.6}0F9F0206000000012345",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("number", SECRET)
+def test_what_must_not_be_kept_is_not_in_the_digest_that_is_kept(number: int) -> None:
+    """Whoever has the rest of the message could find it by trying all values."""
+    codec = codec_of("iso87-ascii")
+    first, other = (
+        request(codec, {number: SECRET[number].format(digits)}) for digits in ("1234567890123456", "9876543210987654")
+    )
+    assert first.body.raw[number] != other.body.raw[number]
+    assert first.digest == other.digest
+
+
+def test_the_card_counts_in_the_digest_where_only_its_track_has_it() -> None:
+    codec = codec_of("iso87-ascii")
+    digests = set()
+    for pan in ("4000000000000002", "4000000000000010"):
+        fields = {**sample("1987"), 35: f"{pan}=2512101123"}
+        del fields[2]
+        digests.add(codec.decode(codec.dialect.encode("0200", fields)).digest)
+    assert len(digests) == 2

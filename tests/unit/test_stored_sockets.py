@@ -11,10 +11,13 @@ from engines import Pair
 
 from switch.core.proposals import Open, Proposal
 from switch.core.tend import Subject
+from switch.datakeys import DataKeys
 from switch.poison import Poison
 from switch.sessions import kernel
 from switch.sessions.connection import Connection
 from switch.sessions.sessions import Sessions
+
+Marks = tuple[Poison, DataKeys]
 
 
 class Keeper:
@@ -37,10 +40,10 @@ class Keeper:
 class Node:
     """The sessions of one node of a pair, and connections to it."""
 
-    def __init__(self, pair: Pair, node: str, poison: Poison) -> None:
+    def __init__(self, pair: Pair, node: str, marks: Marks) -> None:
         self.keeper = Keeper()
         self.submitted: list[Proposal] = []
-        self.sessions = Sessions(pair.engines[node], self._submit, self.keeper, poison, "boot", lambda: 0.0)
+        self.sessions = Sessions(pair.engines[node], self._submit, self.keeper, *marks, "boot", lambda: 0.0)
 
     def _submit(self, proposal: Proposal, subject: Subject) -> None:
         self.submitted.append(proposal)
@@ -54,8 +57,8 @@ class Node:
 
 
 @pytest.fixture
-def poison(tmp_path: Path) -> Poison:
-    return Poison(tmp_path / "marks", "a", 1)
+def marks(tmp_path: Path) -> Marks:
+    return Poison(tmp_path / "marks", "a", 1), DataKeys(tmp_path / "keys", "a", 5)
 
 
 @contextlib.contextmanager
@@ -87,13 +90,13 @@ def run(check: Callable[[], None]) -> None:
     asyncio.run(inside())
 
 
-def test_who_acts_for_the_dead_opens_a_brand_new_connection_once_although_it_has_it_twice(poison: Poison) -> None:
+def test_who_acts_for_the_dead_opens_a_brand_new_connection_once_although_it_has_it_twice(marks: Marks) -> None:
     def check() -> None:
         pair = Pair()
         both_dead(pair)
         acting = pair.state.acting("a1")
         with connected() as (_, accepted):
-            node = Node(pair, acting[0], poison)
+            node = Node(pair, acting[0], marks)
             node.restore("a1.7", accepted)
             node.restore("b1.9", accepted.dup())  # the same, as the peer knew it
             node.sessions.settle_orphans("")
@@ -104,14 +107,14 @@ def test_who_acts_for_the_dead_opens_a_brand_new_connection_once_although_it_has
     run(check)
 
 
-def test_the_other_node_lets_go_once_the_acting_one_has_all_and_not_before(poison: Poison) -> None:
+def test_the_other_node_lets_go_once_the_acting_one_has_all_and_not_before(marks: Marks) -> None:
     def check() -> None:
         pair = Pair()
         both_dead(pair)
         acting = pair.state.acting("a1")
         other = "ba"["ab".index(acting[0])]
         with connected() as (client, accepted):
-            node = Node(pair, other, poison)
+            node = Node(pair, other, marks)
             node.restore("a1.7", accepted.dup())
             node.sessions.settle_orphans("")
             assert node.held == ["a1.7"]
@@ -124,7 +127,7 @@ def test_the_other_node_lets_go_once_the_acting_one_has_all_and_not_before(poiso
     run(check)
 
 
-def test_a_connection_whose_stream_we_have_ended_is_not_opened_anew(poison: Poison) -> None:
+def test_a_connection_whose_stream_we_have_ended_is_not_opened_anew(marks: Marks) -> None:
     """The session that it was is over: quarantined at its first frame, say. The peer's fd store still had it."""
 
     def check() -> None:
@@ -133,7 +136,7 @@ def test_a_connection_whose_stream_we_have_ended_is_not_opened_anew(poison: Pois
         with connected() as (client, accepted):
             client.sendall(b"poison")
             accepted.shutdown(socket.SHUT_WR)
-            node = Node(pair, pair.state.acting("a1")[0], poison)
+            node = Node(pair, pair.state.acting("a1")[0], marks)
             node.restore("a1.7", accepted)
             node.sessions.settle_orphans("")
             assert (node.held, node.submitted) == ([], [])
@@ -141,14 +144,14 @@ def test_a_connection_whose_stream_we_have_ended_is_not_opened_anew(poison: Pois
     run(check)
 
 
-def test_a_connection_that_has_been_used_and_that_nobody_knows_is_closed_in_order(poison: Poison) -> None:
+def test_a_connection_that_has_been_used_and_that_nobody_knows_is_closed_in_order(marks: Marks) -> None:
     def check() -> None:
         pair = Pair()
         both_dead(pair)
         acting = pair.state.acting("a1")
         with connected() as (client, accepted):
             accepted.sendall(b"answer")
-            node = Node(pair, acting[0], poison)
+            node = Node(pair, acting[0], marks)
             node.restore("a1.7", accepted)
             node.sessions.settle_orphans("")
             assert (node.held, node.submitted) == ([], [])
@@ -159,11 +162,11 @@ def test_a_connection_that_has_been_used_and_that_nobody_knows_is_closed_in_orde
     run(check)
 
 
-def test_a_connection_whose_entry_may_still_come_waits(poison: Poison) -> None:
+def test_a_connection_whose_entry_may_still_come_waits(marks: Marks) -> None:
     def check() -> None:
         pair = Pair()
         with connected() as (_, accepted):
-            node = Node(pair, "b", poison)
+            node = Node(pair, "b", marks)
             node.restore("a1.7", accepted)
             node.sessions.settle_orphans("a1")
             assert (node.held, node.keeper.told) == (["a1.7"], [])
@@ -171,13 +174,13 @@ def test_a_connection_whose_entry_may_still_come_waits(poison: Poison) -> None:
     run(check)
 
 
-def test_what_is_over_here_is_not_held_again_when_the_peer_brings_it_back(poison: Poison) -> None:
+def test_what_is_over_here_is_not_held_again_when_the_peer_brings_it_back(marks: Marks) -> None:
     """It ended while the peer was down, whose fd store kept a copy."""
 
     def check() -> None:
         pair = Pair()
         with connected() as (_, accepted):
-            node = Node(pair, "a", poison)
+            node = Node(pair, "a", marks)
             node.restore("a1.7", accepted)
             assert node.held == []
             assert accepted.fileno() == -1
