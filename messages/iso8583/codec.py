@@ -48,8 +48,9 @@ _SENT = (NetworkFunction.SIGN_ON, NetworkFunction.SIGN_OFF, NetworkFunction.ECHO
 _DATE = 15
 _APPROVAL_CODE = 38
 _NO_FIELDS: Mapping[int, str] = MappingProxyType({})
-# a repeat may be sent anew at another time, with a fresh PIN block, security counter and MAC
-_CHANGES_IN_REPEATS = frozenset((7, 52, 53, 64, 128))
+# a repeat may be sent anew at another time, with a fresh PIN block, security counter and MAC; where DE11 does not identify
+# a request (`duplicate`), also under another STAN
+_CHANGES_IN_REPEATS = frozenset((7, 11, 52, 53, 64, 128))
 
 
 class Iso8583Codec:

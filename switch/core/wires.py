@@ -80,16 +80,20 @@ class Wire:
 
 
 def wires(rules: Rules, before: dict[str, Wire]) -> dict[str, Wire]:
-    """The wire of each link, by name; its STANs go on after those that the wire `before` has given.
+    """The wire of each link, by name: the one from before where nothing changed, else its STANs go on after those given.
 
     Raises RulesError, naming the link, for what the codecs refuse.
     """
     built: dict[str, Wire] = {}
     for link in rules.links:
+        former = before.get(link.name)
+        if former is not None and former.link == link:
+            built[link.name] = former
+            continue
         try:
             built[link.name] = wire = Wire(link)
-            if link.name in before:
-                wire.resume(before[link.name])
+            if former is not None:
+                wire.resume(former)
         except (ValueError, OSError) as error:
             raise RulesError(f"link {link.name!r}: {error}") from error
     return built
