@@ -5,6 +5,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from messages.facts import Facts
+
 
 class Kind(enum.IntEnum):
     """What a message wants of its receiver (ISO 8583 message class and function; ISO 20022 message type)."""
@@ -222,6 +224,10 @@ class Codec(Protocol):
 
         `original` is the source codec's. None when its profile, or this rail, has no reversal for it.
         """
+        ...
+
+    def facts(self, original: bytes, outcome: Outcome | None) -> Facts:
+        """What the journal may say of a request or advice of this link and of its outcome. Raises MessageError."""
         ...
 
     def verdict(self, outcome: Outcome) -> Verdict:

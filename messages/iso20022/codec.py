@@ -6,6 +6,8 @@ from hashlib import blake2b
 import msgspec
 from lxml import etree
 
+from messages.facts import Facts
+from messages.iso20022 import journal
 from messages.iso20022.facts import (
     CreditTransfer,
     References,
@@ -141,6 +143,9 @@ class Iso20022Codec:
         if not isinstance(body.facts, CreditTransfer):
             raise MessageError("is not a request", "/Document")
         return remember(body.message, body.facts).encode()
+
+    def facts(self, original: bytes, outcome: Outcome | None) -> Facts:
+        return journal.facts(original)
 
     def forward(self, message: Message, stan: int, source: Codec) -> Outbound:
         """The payload as it came, byte for byte; its match key by this link's references. This rail has no STAN."""

@@ -5,6 +5,8 @@ import time
 from collections.abc import Mapping
 from hashlib import blake2b
 
+from messages.facts import Facts
+from messages.iso8583 import journal
 from messages.iso8583.dialect import Dialect, Iso8583
 from messages.iso8583.loader import load_dialect
 from messages.iso8583.mti import answer_mti, is_repeat, kind_of, unmarked
@@ -81,6 +83,9 @@ class Iso8583Codec:
 
     def original(self, message: Message) -> bytes:
         return pack(request_record(message.body))
+
+    def facts(self, original: bytes, outcome: Outcome | None) -> Facts:
+        return journal.facts(original, outcome)
 
     def forward(self, message: Message, stan: int, source: Codec) -> Outbound:
         body: Iso8583 = message.body

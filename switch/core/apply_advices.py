@@ -2,6 +2,7 @@
 
 from msgspec.structs import replace
 
+from switch.core.apply_journal import about, record_advice
 from switch.core.fold import Fold, queued, rule
 from switch.core.proposals import AdviceAnswer, AdviceSend, Timeout, Undo
 from switch.core.records import Advice, Role
@@ -30,7 +31,8 @@ def queue_advice(fold: Fold, link: str, p: Timeout | Undo) -> None:
     number = fold.state.meta.advice + 1
     fold.state.put_meta(None, replace(fold.state.meta, advice=number))
     record_stan(fold, link, p.stan)
-    fold.state.put_advice(number, Advice(number, link, p.advice, p.match_key, p.stan))
+    it = about(fold.state.transactions[p.transaction], undone=isinstance(p, Undo))
+    fold.state.put_advice(number, Advice(number, link, p.advice, p.match_key, p.stan, about=it))
     fold.note("advice.queued", advice=number, link=link)
 
 
@@ -56,6 +58,7 @@ def advice_answer(fold: Fold, p: AdviceAnswer) -> bool:
     if session is None or advice is None or advice.link != session.link:
         return False
     fold.put(session)
+    record_advice(fold, advice)
     fold.state.put_advice(advice.id, None)
     fold.note("advice.acknowledged", advice=advice.id, link=advice.link)
     return True
@@ -65,6 +68,7 @@ def advice_delivered(fold: Fold, number: int) -> None:
     """The remote kernel has a whole copy: enough for an advice that no answer follows."""
     advice = fold.state.advices.get(number)
     if advice is not None and not advice.match_key:
+        record_advice(fold, advice)
         fold.state.put_advice(number, None)
         fold.note("advice.acknowledged", advice=number, link=advice.link)
 

@@ -4,6 +4,14 @@ from msgspec.structs import replace
 
 from messages.message import Decision, Kind, Outcome
 from switch.core.apply_advices import fits, queue_advice, record_stan
+from switch.core.apply_journal import (
+    dates,
+    journal_full,
+    record_answer,
+    record_finished,
+    record_refusal,
+    record_undone,
+)
 from switch.core.fold import Fold, queued, rule
 from switch.core.proposals import (
     Answer,
@@ -42,6 +50,7 @@ def request(fold: Fold, p: Request) -> bool:
         or (p.stan and (p.target, p.stan) in state.stans_busy)
         or not state.has_room(fold.links[p.target])
         or len(state.transactions) >= fold.rules.limits.transactions_max
+        or (p.kind is Kind.REQUEST and journal_full(fold))
     ):
         return False
     meta = state.meta
@@ -55,7 +64,7 @@ def request(fold: Fold, p: Request) -> bool:
             id=number, owner=source.owner, link=source.link, kind=p.kind, duplicate_key=p.duplicate_key,
             digest=p.digest, original=p.original, waiters=(Waiter(p.session, p.header, p.original),), target=p.target,
             target_session=p.target_session, stan=p.stan, match_key=p.match_key,
-            deadline_ms=meta.clock_ms + p.timeout_ms,
+            deadline_ms=meta.clock_ms + p.timeout_ms, summary=p.summary, dates=dates(fold, source.link, p.target),
         ),
     )  # fmt: skip
     fold.put(replace(source, waiting=source.waiting + 1))
@@ -111,8 +120,10 @@ def refuse(fold: Fold, p: Refuse) -> bool:
         if key in fold.state.in_flight or key in fold.state.outcomes:
             return False
         _keep(fold, key, p.digest, p.outcome)
+    record_refusal(fold, session.link, p)
     fold.put(queued(session, p.frame, Role.ANSWER))
-    fold.note("request.refused", session=p.session, link=session.link, offset=p.start, code=p.outcome.code)
+    fold.note("request.refused", session=p.session, link=session.link, offset=p.start, code=p.outcome.code,
+              why=p.why or None)  # fmt: skip
     return True
 
 
@@ -130,6 +141,7 @@ def answer(fold: Fold, p: Answer) -> bool:
     ):
         return False
     fold.put(session)
+    transaction = record_answer(fold, transaction, p)
     _decide(fold, transaction, p.outcome, p.frames)
     return True
 
@@ -192,6 +204,7 @@ def undo(fold: Fold, p: Undo) -> bool:
     queue_advice(fold, transaction.target, p)
     fold.note("transaction.undone", transaction=p.transaction, link=transaction.link, target=transaction.target,
               reversed=bool(p.advice))  # fmt: skip
+    record_undone(fold, transaction, told=False)
     _decide(fold, transaction, p.outcome, p.frames)
     return True
 
@@ -252,6 +265,7 @@ def _moved(fold: Fold, transaction: Transaction, event: Event) -> None:
         fold.state.put_transaction(transaction.id, replace(transaction, stage=stage))
         return
     assert transaction.outcome is not None
+    record_finished(fold, transaction)
     fold.state.put_transaction(transaction.id, None)
     key = outcome_key(transaction.link, transaction.duplicate_key)
     _keep(fold, key, transaction.digest, transaction.outcome)

@@ -22,6 +22,8 @@ from switch.core.rules import Link, Rules
 from switch.core.state import State, outcome_key
 from switch.core.wires import Wire
 
+JOURNAL_FULL = "the journal is full"
+
 
 class Place(msgspec.Struct, frozen=True):
     """Where an input stands: its session and the bytes it takes there."""
@@ -105,6 +107,8 @@ class Offers:
 
     def _forward(self, place: Place, header: bytes, message: Message, original: bytes, age_ms: int) -> Input:
         state, source = self._state, self._wires[place.link.name]
+        if self._journal_full(message.kind):
+            return self._refuse(place, header, message, original, Reason.MALFUNCTION, JOURNAL_FULL)
         reason = Reason.NO_ROUTE
         for target in self._routing.targets(place.link.name, message.attributes):
             wire = self._wires[target]
@@ -132,7 +136,7 @@ class Offers:
                 continue
             return Request(
                 *place.span, message.kind, message.duplicate_key, message.digest, header, original, target, session,
-                stan, outbound.match_key, forward, link.timeout_ms - age_ms,
+                stan, outbound.match_key, forward, link.timeout_ms - age_ms, message.summary,
             )  # fmt: skip
         return self._refuse(place, header, message, original, reason)
 
@@ -151,16 +155,23 @@ class Offers:
         self._turn += 1
         return choice[self._turn % len(choice)]
 
-    def _refuse(self, place: Place, header: bytes, message: Message, original: bytes, reason: Reason) -> Input:
+    def _journal_full(self, kind: Kind) -> bool:
+        """Advices are taken twice as long, and then not: their senders repeat them."""
+        limit = self._limits.journal_waiting_max
+        return 0 < limit * (1 if kind is Kind.REQUEST else 2) <= len(self._state.journal)
+
+    def _refuse(
+        self, place: Place, header: bytes, message: Message, original: bytes, reason: Reason, why: str = ""
+    ) -> Input:
         """A local answer by record. An advice is never refused: silence makes its sender repeat."""
         if message.kind is Kind.ADVICE:
-            return Absorb(*place.span, f"advice: {reason}")
+            return Absorb(*place.span, f"advice: {why or reason}")
         wire = self._wires[place.link.name]
         outcome = wire.codec.refuse(original, reason)
         frame = wire.answer(header, wire.codec.answer(original, outcome))
-        # a different message under a used key must not replace what is kept there
-        key = b"" if reason is Reason.DUPLICATE else message.duplicate_key
-        return Refuse(*place.span, key, message.digest, outcome, frame)
+        # a different message under a used key must not replace what is kept there; what was not accepted is not kept
+        key = b"" if reason is Reason.DUPLICATE or why else message.duplicate_key
+        return Refuse(*place.span, key, message.digest, outcome, frame, original, message.summary, why)
 
     # --- answers
 
@@ -187,7 +198,7 @@ class Offers:
         except MessageError:
             # no fault of this session; at its timeout the request is refused, and undone at the target
             return Absorb(*place.span, "answer that its source's dialect cannot hold")
-        return Answer(*place.span, number, message.match_key, message.outcome, frames)
+        return Answer(*place.span, number, message.match_key, message.outcome, frames, message.attributes.amount)
 
     def _network_answer(self, place: Place, message: Message) -> Input:
         wait = place.session.network

@@ -10,7 +10,7 @@ from typing import Union
 
 import msgspec
 
-from messages.message import Kind, NetworkFunction, Outcome
+from messages.message import Kind, NetworkFunction, Outcome, Summary
 from switch.core.records import Waiter
 
 VERSION = 2  # of entries: the newest that this software writes and applies. 2 has Leaving and Activate
@@ -50,6 +50,7 @@ class Request(Input, frozen=True, tag="request"):
     match_key: bytes
     frame: bytes
     timeout_ms: int  # what is left of it
+    summary: Summary = Summary()
 
 
 class Attach(Input, frozen=True, tag="attach"):
@@ -76,6 +77,9 @@ class Refuse(Input, frozen=True, tag="refuse"):
     digest: bytes
     outcome: Outcome
     frame: bytes
+    original: bytes = b""
+    summary: Summary = Summary()
+    why: str = ""  # for the log
 
 
 class Answer(Input, frozen=True, tag="answer"):
@@ -85,6 +89,7 @@ class Answer(Input, frozen=True, tag="answer"):
     match_key: bytes
     outcome: Outcome
     frames: Frames
+    amount: int | None = None  # minor units, where the answer names one
 
 
 class AdviceAnswer(Input, frozen=True, tag="acknowledge"):
@@ -213,6 +218,12 @@ class Forget(Proposal, frozen=True, tag="forget"):
     segment: int
 
 
+class Journaled(Proposal, frozen=True, tag="journaled"):
+    """All items of the journal up to this number are in a database."""
+
+    upto: int
+
+
 # --- the pair
 
 
@@ -282,7 +293,7 @@ class Snapshot(Proposal, frozen=True, tag="snapshot"):
 AnyProposal = Union[  # noqa: UP007 - msgspec wants one flat union
     Request, Attach, Reply, Refuse, Answer, AdviceAnswer, NetworkRequest, NetworkAnswer, Absorb, Piece,
     Open, Connected, End, Acked,
-    Timeout, Expire, Undo, NetworkSend, AdviceSend, Forget,
+    Timeout, Expire, Undo, NetworkSend, AdviceSend, Forget, Journaled,
     Join, Live, Activate, Leaving, Leave, Heir, Move, Tick, Configure, Snapshot,
 ]  # fmt: skip
 

@@ -8,7 +8,9 @@ import enum
 
 import msgspec
 
-from messages.message import Kind, NetworkFunction, Outcome
+from messages.message import Kind, NetworkFunction, Outcome, Summary
+
+Dates = tuple[str, str]  # business dates ("MMDD", or "" where a link keeps none) of source and target
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -140,6 +142,8 @@ class Transaction(Record, frozen=True):
     outcome: Outcome | None = None
     copies: int = 0  # answers in outboxes that are not yet acknowledged or given up
     delivered: bool = False  # a byte of an answer was acknowledged
+    summary: Summary = Summary()
+    dates: Dates = ("", "")  # when it was accepted
 
 
 class Finished(Record, frozen=True):
@@ -148,6 +152,16 @@ class Finished(Record, frozen=True):
     digest: bytes
     outcome: Outcome
     segment: int
+
+
+class About(Record, frozen=True):
+    """What an advice is about, for journal and totals: the request or advice that it came from."""
+
+    link: str
+    original: bytes
+    transaction: int
+    summary: Summary
+    dates: Dates
 
 
 class Advice(Record, frozen=True):
@@ -161,6 +175,7 @@ class Advice(Record, frozen=True):
     session: str = ""  # where a copy is outstanding
     deadline_ms: int = 0
     tries: int = 0
+    about: About | None = None
 
 
 class Meta(Record, frozen=True):
@@ -180,3 +195,6 @@ class Meta(Record, frozen=True):
     oldest: int = 1  # oldest segment kept
     snapshot: int = 0  # index of the last snapshot
     log_bytes: int = 0  # of entries since then
+    journal: int = 0  # last number given
+    journaled: int = 0  # last number that is in a database: those after it are in the state
+    origin: str = ""  # of this log: two logs of one pair (etcd was lost) number their journals alike

@@ -100,6 +100,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     segment_bytes: int = 400_000  # and their bytes (a segment is one value in etcd), unless one outcome alone is larger
     waiters_max: int = 4  # sessions that wait for one answer: the request and its repeats
     transactions_max: int = 50_000  # in flight over all links
+    journal_waiting_max: int = 0  # items that no database holds yet; with more, requests are declined. 0: no journal
+    totals_dates_max: int = 7  # business dates of a link that are kept; 0: no totals
+    totals_max: int = 20_000  # totals of all links; with more, further ones are counted without profile and currency
     heartbeat_ms: int = 250
     snapshot_entries: int = 1_000  # entries between two snapshots
     snapshot_log_bytes: int = 16_777_216  # or bytes of log

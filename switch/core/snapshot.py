@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from switch.core.books import JournalItem, Total
 from switch.core.records import Advice, Finished, Incarnation, Meta, Record, Session, Transaction
 from switch.core.state import State
 
@@ -40,6 +41,9 @@ TABLES: dict[str, Table] = {
     "stans": Table(str, int, "put_stan"),
     "closed": Table(int, int, "put_closed"),
     "marks": Table(str, int, "put_mark"),
+    "journal": Table(int, JournalItem, "put_journal"),
+    "totals": Table(str, Total, "put_total"),
+    "dates": Table(str, str, "put_date"),
 }
 Row = tuple[str, Any, Any]
 
@@ -63,6 +67,9 @@ class View:
             ("stans", dict(state.stans)),
             ("closed", dict(state.closed)),
             ("marks", dict(state.marks)),
+            ("journal", dict(state.journal)),
+            ("totals", dict(state.totals)),
+            ("dates", dict(state.dates)),
             ("outcomes", {key: state.outcomes[key] for key in state.segments.get(state.meta.segment, ())}),
         ]
         self._segments = {

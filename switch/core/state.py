@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from switch.core.books import JournalItem, Total
 from switch.core.records import Advice, Finished, Incarnation, Meta, Session, Stage, Status, Transaction
 from switch.core.rules import Link
 
@@ -38,6 +39,9 @@ class State:
         self.stans: dict[str, int] = {}  # "link/node": last applied
         self.closed: dict[int, int] = {}  # segment: log time at which it was closed
         self.marks: dict[str, int] = {}  # frame at which owners died: how many
+        self.journal: dict[int, JournalItem] = {}  # what no database holds yet: meta.journaled < number <= meta.journal
+        self.totals: dict[str, Total] = {}
+        self.dates: dict[str, str] = {}  # link: its business date, "MMDD"
         # derived
         self.pending: dict[tuple[str, bytes], int] = {}  # (target, match key): transaction without outcome
         self.in_flight: dict[bytes, int] = {}  # outcome key: transaction
@@ -156,6 +160,18 @@ class State:
         self._note("marks", self.put_mark, key, self.marks.get(key))
         _set(self.marks, key, new)
 
+    def put_journal(self, key: int, new: JournalItem | None) -> None:
+        self._note("journal", self.put_journal, key, self.journal.get(key))
+        _set(self.journal, key, new)
+
+    def put_total(self, key: str, new: Total | None) -> None:
+        self._note("totals", self.put_total, key, self.totals.get(key))
+        _set(self.totals, key, new)
+
+    def put_date(self, key: str, new: str | None) -> None:
+        self._note("dates", self.put_date, key, self.dates.get(key))
+        _set(self.dates, key, new)
+
     def commit(self) -> None:
         """What was written since the last commit stays."""
         self._undo.clear()
@@ -213,6 +229,7 @@ class State:
             "meta": {None: self.meta}, "incarnations": self.incarnations, "sessions": self.sessions,
             "transactions": self.transactions, "advices": self.advices, "outcomes": self.outcomes,
             "stans": self.stans, "closed": self.closed, "marks": self.marks,
+            "journal": self.journal, "totals": self.totals, "dates": self.dates,
         }  # fmt: skip
         digests = self._digests
         for place, old in self._changed.items():

@@ -15,7 +15,7 @@ def encoded(view):
 
 def busy():
     """Every table has items: pieces, waiters, pending and finished requests, advices, open and closed segments."""
-    pair = Pair(rules(net={"timeout_ms": 500}, limits=Limits(segment_outcomes=2)))
+    pair = Pair(rules(net={"timeout_ms": 500}, limits=Limits(segment_outcomes=2, journal_waiting_max=100)))
     terminal, net, bank, hub = pair.accept(), pair.connect(), pair.accept("bank"), pair.connect("hub")
     for number in range(1, 6):
         pair.receive(terminal, card(number))
@@ -36,6 +36,7 @@ def test_every_table_comes_back_as_it_was():
     pair = busy()
     for engine in pair.engines.values():
         engine.state.put_mark("a frame", 1)
+        engine.state.put_date("net", "0301")
         engine.state.commit()
     for name in snapshot.TABLES:
         assert getattr(pair.state, name), name
