@@ -21,6 +21,7 @@ POINTS = (
     "heir.before", "heir.after",  # the heir entry appended
     "adopt.before", "adopt.after",  # one session taken over
     "move.before", "move.after",  # the proposal of a handover; its application
+    "journal.before", "journal.after",  # a batch committed by the database; Journaled not yet proposed
     "join.after", "live.before", "leave.before",
 )  # fmt: skip
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from messages.message import Decision, Kind, Outcome, Trait
 from switch.core.apply_totals import advice_counted, count, counted
-from switch.core.books import Counted, Entry, JournalItem
+from switch.core.books import Counted, JournalItem, JournalKind
 from switch.core.fold import Fold, rule
 from switch.core.proposals import Answer, Journaled, Refuse
 from switch.core.records import About, Advice, Dates, Transaction
@@ -44,7 +44,7 @@ def record_finished(fold: Fold, transaction: Transaction) -> None:
     """Counts for the source."""
     assert transaction.outcome is not None
     advice = transaction.kind is Kind.ADVICE
-    _enter(fold, _item(fold, Entry.ADVICE if advice else Entry.REQUEST, transaction))
+    _keep(fold, _item(fold, JournalKind.ADVICE if advice else JournalKind.REQUEST, transaction))
     what = counted(transaction.kind, transaction.summary, transaction.outcome)
     count(fold, transaction.link, transaction.dates[0], what, transaction.summary)
 
@@ -54,14 +54,14 @@ def record_refusal(fold: Fold, link: str, p: Refuse) -> None:
     if p.duplicate_key or not journal_full(fold):
         stamped = dates(fold, link)
         now = fold.state.meta.clock_ms
-        item = JournalItem(Entry.REFUSAL, link, p.original, p.outcome, "", 0, 0, 0, p.summary, stamped, now)
-        _enter(fold, item)
+        item = JournalItem(JournalKind.REFUSAL, link, p.original, p.outcome, "", 0, 0, 0, p.summary, stamped, now)
+        _keep(fold, item)
     count(fold, link, fold.state.dates.get(link, ""), Counted.DECLINED, p.summary)
 
 
 def record_undone(fold: Fold, transaction: Transaction, *, told: bool) -> None:
     """The transaction still has the approval that is to be replaced. `told`: its source had counted it as approved."""
-    _enter(fold, _item(fold, Entry.UNDONE, transaction))
+    _keep(fold, _item(fold, JournalKind.UNDONE, transaction))
     if told:
         count(fold, transaction.link, transaction.dates[0], Counted.REVERSAL, transaction.summary)
 
@@ -80,20 +80,20 @@ def record_advice(fold: Fold, advice: Advice, outcome: Outcome | None = None) ->
     if it is None:
         return
     now = fold.state.meta.clock_ms
-    item = JournalItem(Entry.ADVICE, it.link, it.original, outcome, advice.link, advice.stan, it.transaction, advice.id,
+    item = JournalItem(JournalKind.ADVICE, it.link, it.original, outcome, advice.link, advice.stan, it.transaction, advice.id,
                        it.summary, it.dates, now)  # fmt: skip
-    _enter(fold, item)
+    _keep(fold, item)
     count(fold, advice.link, it.dates[1], advice_counted(it.summary), it.summary)
 
 
-def _item(fold: Fold, entry: Entry, transaction: Transaction) -> JournalItem:
+def _item(fold: Fold, kind: JournalKind, transaction: Transaction) -> JournalItem:
     return JournalItem(
-        entry, transaction.link, transaction.original, transaction.outcome, transaction.target, transaction.stan,
+        kind, transaction.link, transaction.original, transaction.outcome, transaction.target, transaction.stan,
         transaction.id, 0, transaction.summary, transaction.dates, fold.state.meta.clock_ms,
     )  # fmt: skip
 
 
-def _enter(fold: Fold, item: JournalItem) -> None:
+def _keep(fold: Fold, item: JournalItem) -> None:
     """Give it the next number. The one that reaches the bound says so."""
     limit = fold.rules.limits.journal_waiting_max
     if not limit:

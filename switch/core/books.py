@@ -6,7 +6,7 @@ from messages.message import Outcome, Summary
 from switch.core.records import Dates, Record
 
 
-class Entry(enum.StrEnum):
+class JournalKind(enum.StrEnum):
     """What an item of the journal is about."""
 
     REQUEST = "request"  # finished: exactly one for each transaction, with its final outcome
@@ -18,7 +18,7 @@ class Entry(enum.StrEnum):
 class JournalItem(Record, frozen=True):
     """One row that a database does not hold yet, by its number in `State.journal`."""
 
-    entry: Entry
+    kind: JournalKind
     link: str  # source
     original: bytes  # its codec's record of the request
     outcome: Outcome | None

@@ -45,6 +45,7 @@ def status(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
         "outcomes": len(state.outcomes),
         "advices": len(state.advices),
         "takeovers": [msgspec.to_builtins(each) for each in node.succession.takeovers],
+        "journal": node.journal.health(),
         "mirror": node.mirror.health(),
     }
 

@@ -28,6 +28,10 @@ class Metrics:
         self.transactions = self._gauge("switch_transactions", "Transactions that are not finished")
         self.outcomes = self._gauge("switch_outcomes", "Outcomes kept for repeats")
         self.advices = self._gauge("switch_advices", "Advices not yet acknowledged")
+        self.journal_waiting = self._gauge("switch_journal_waiting", "Finished transactions that no database holds yet")
+        self.journal_failing = self._gauge("switch_journal_failing", "1 while the database takes no rows of this node")
+        self.journal_rows = self._counter("switch_journal_rows", "Rows this node has written")
+        self.journal_failures = self._counter("switch_journal_failures", "Batches that the database did not take")
         self.index = self._gauge("switch_log_index", "Entry applied last")
         self.backlog = self._gauge("switch_backlog_bytes", "Proposals that wait for the log")
         self.append_ms = self._gauge("switch_append_p50_ms", "Median of an append")
@@ -56,6 +60,7 @@ class Metrics:
         self.transactions.set(len(state.transactions))
         self.outcomes.set(len(state.outcomes))
         self.advices.set(len(state.advices))
+        self.journal_waiting.set(len(state.journal))
         self.index.set(state.index)
         self.backlog.set(mirror.backlog_bytes)
 
