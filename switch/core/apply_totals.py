@@ -25,13 +25,14 @@ def advice_counted(summary: Summary) -> Counted:
 
 
 def count(fold: Fold, link: str, date: str, what: Counted, summary: Summary) -> None:
-    """One more for the link. A date that was dropped already, or never kept, counts as the link's present one."""
+    """One more for the link. What comes late for a date that was dropped counts under the link's present one."""
     state, limits = fold.state, fold.rules.limits
     if not limits.totals_dates_max:
         return
+    opened = fold.index
     key = _key(link, date, summary.profile, summary.currency, what)
     if key not in state.totals:
-        date = _date(fold, link, date)
+        date, opened = _date(fold, link, date)
         key = _key(link, date, summary.profile, summary.currency, what)
     old, amount = state.totals.get(key), summary.amount
     if old is None:
@@ -39,7 +40,7 @@ def count(fold: Fold, link: str, date: str, what: Counted, summary: Summary) -> 
         if len(state.totals) >= limits.totals_max:
             profile, currency, amount = "", "", 0
             key = _key(link, date, profile, currency, what)
-        old = state.totals.get(key) or Total(link, date, profile, currency, what, fold.index)
+        old = state.totals.get(key) or Total(link, date, profile, currency, what, opened)
     state.put_total(key, replace(old, count=old.count + 1, amount=min(old.amount + amount, NUMBER_MAX)))
 
 
@@ -47,20 +48,24 @@ def _key(link: str, date: str, profile: str, currency: str, what: Counted) -> st
     return f"{link}|{date}|{profile}|{currency}|{what}"
 
 
-def _date(fold: Fold, link: str, date: str) -> str:
-    """The date to count under: the given one if the link has or may get it. The oldest makes room for the present one."""
-    state = fold.state
+def _date(fold: Fold, link: str, date: str) -> tuple[str, int]:
+    """The date to count under, and its place in the order of dates. The oldest makes room for the present one only."""
+    state, most = fold.state, fold.rules.limits.totals_dates_max
     present = state.dates.get(link, "")
     opened = _opened(state, link)
-    if date not in opened:
-        date = present
-    while date not in opened and len(opened) >= fold.rules.limits.totals_dates_max:
+    if date in opened:
+        return date, opened[date]
+    if date != present and len(opened) < most:
+        return date, opened.get(present, fold.index) - 1  # accepted before a cutover, and the first to count for its date
+    if present in opened:
+        return present, opened[present]
+    while len(opened) >= most:
         oldest = min(opened, key=lambda each: (opened[each], each))
         for key in [key for key, total in state.totals.items() if total.link == link and total.date == oldest]:
             state.put_total(key, None)
         fold.note("totals.dropped", link=link, date=oldest)
         del opened[oldest]
-    return date
+    return present, fold.index
 
 
 def _opened(state: State, link: str) -> dict[str, int]:
