@@ -56,7 +56,9 @@ def _date(fold: Fold, link: str, date: str) -> tuple[str, int]:
     if date in opened:
         return date, opened[date]
     if date != present and len(opened) < most:
-        return date, opened.get(present, fold.index) - 1  # accepted before a cutover, and the first to count for its date
+        return date, opened.get(
+            present, fold.index
+        ) - 1  # accepted before a cutover, and the first to count for its date
     if present in opened:
         return present, opened[present]
     while len(opened) >= most:

@@ -76,9 +76,7 @@ class Store:
         except (SQLAlchemyError, OSError) as error:
             raise StoreError(_describe(error)) from None
 
-    def read(
-        self, *, pair: str, link: str = "", date: str = "", last: int = 0, batch: int = 1000
-    ) -> Iterator[Row]:
+    def read(self, *, pair: str, link: str = "", date: str = "", last: int = 0, batch: int = 1000) -> Iterator[Row]:
         """Rows in the order of their key; the last ones only if `last` says how many. Raises StoreError."""
         columns = TABLE.c
         wanted = sa.select(TABLE).where(columns.pair == pair)

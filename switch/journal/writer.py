@@ -138,6 +138,7 @@ class Writer:
             "waiting": len(state.journal),
             "waiting_max": limits.journal_waiting_max,
             "last": state.meta.journal,
+            "origin": state.meta.origin,
             "writer": bool(self._journal.url) and state.lead() == self._engine.incarnation,
             "failure": self._failure,
         }

@@ -73,6 +73,13 @@ def links(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def totals(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
+    state = node.engine.state
+    fields = ("link", "date", "profile", "currency", "counted", "count", "amount")
+    rows = [state.totals[key] for key in sorted(state.totals)]
+    return {"totals": [{name: getattr(row, name) for name in fields} for row in rows]}
+
+
 def reload(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
     node.reload()
     return {}
@@ -83,7 +90,7 @@ def metrics(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
 
 
 COMMANDS: dict[str, Callable[["Node", dict[str, Any]], dict[str, Any]]] = {
-    "status": status, "sessions": sessions, "links": links, "reload": reload, "metrics": metrics,
+    "status": status, "sessions": sessions, "links": links, "totals": totals, "reload": reload, "metrics": metrics,
 }  # fmt: skip
 
 

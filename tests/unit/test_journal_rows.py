@@ -18,7 +18,9 @@ MADE = Rows("pair", "token", "a")
 
 def journal(pair) -> list[Row]:
     wires = pair.engines["a"].wires
-    return [MADE.row(number, item, wires, "2026-03-01T10:00:00.000+00:00") for number, item in pair.state.journal.items()]
+    return [
+        MADE.row(number, item, wires, "2026-03-01T10:00:00.000+00:00") for number, item in pair.state.journal.items()
+    ]
 
 
 @pytest.fixture
@@ -45,7 +47,14 @@ def store(tmp_path):
 
 def test_a_row_of_a_card_payment(paid):
     row = paid[0]
-    assert (row.pair, row.origin, row.number, row.kind, row.link, row.target) == ("pair", "token", 1, "request", "pos", "net")
+    assert (row.pair, row.origin, row.number, row.kind, row.link, row.target) == (
+        "pair",
+        "token",
+        1,
+        "request",
+        "pos",
+        "net",
+    )
     assert (row.message_type, row.processing_code, row.pan) == ("0200", "000000", "411111******1111")
     assert (row.amount, row.currency, row.approved_amount) == (1_000, "978", None)
     assert (row.stan, row.rrn, row.terminal, row.merchant) == ("000001", "000000000001", "TERM0001", "MERCHANT0000001")
@@ -80,7 +89,8 @@ def test_a_row_of_a_transfer(pair):
 
 def test_what_a_link_that_is_gone_has_done_still_gets_its_row(pair, paid):
     del pair.engines["a"].wires["pos"]
-    assert [(row.number, row.flaw, row.pan) for row in journal(pair)] == [(1, "the link is gone", ""), (2, "the link is gone", "")]
+    told = [(row.number, row.flaw, row.pan) for row in journal(pair)]
+    assert told == [(1, "the link is gone", ""), (2, "the link is gone", "")]
 
 
 def test_a_record_that_cannot_be_read_gets_its_row(pair, paid):
