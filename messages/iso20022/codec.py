@@ -31,6 +31,7 @@ from messages.message import (
     Outbound,
     Outcome,
     Reason,
+    Reconciliation,
 )
 
 _SEPARATOR = "\x1f"  # XML 1.0 allows it in no value, so keys cannot run into each other
@@ -146,6 +147,13 @@ class Iso20022Codec:
 
     def facts(self, original: bytes, outcome: Outcome | None) -> Facts:
         return journal.facts(original)
+
+    def reconciles(self, message: Message) -> tuple[str, str] | None:
+        """None: no message of this rail asks to."""
+        return None
+
+    def reconcile(self, message: Message, ours: Reconciliation) -> Outcome:
+        raise MessageError("ISO 20022 has no reconciliation message", "/Document")
 
     def forward(self, message: Message, stan: int, source: Codec) -> Outbound:
         """The payload as it came, byte for byte; its match key by this link's references. This rail has no STAN."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from hashlib import blake2b
 
 from messages.facts import Facts
-from messages.iso8583 import journal
+from messages.iso8583 import journal, reconciliation
 from messages.iso8583.dialect import Dialect, Iso8583
 from messages.iso8583.loader import load_dialect
 from messages.iso8583.mti import answer_mti, is_repeat, kind_of, unmarked
@@ -24,6 +24,7 @@ from messages.message import (
     Outbound,
     Outcome,
     Reason,
+    Reconciliation,
 )
 
 _BIN_DIGITS = 11
@@ -86,6 +87,12 @@ class Iso8583Codec:
 
     def facts(self, original: bytes, outcome: Outcome | None) -> Facts:
         return journal.facts(original, outcome)
+
+    def reconciles(self, message: Message) -> tuple[str, str] | None:
+        return reconciliation.period(message.body) if reconciliation.is_reconciliation(message.body.mti) else None
+
+    def reconcile(self, message: Message, ours: Reconciliation) -> Outcome:
+        return reconciliation.reconcile(self.dialect, message.body, ours)
 
     def forward(self, message: Message, stan: int, source: Codec) -> Outbound:
         body: Iso8583 = message.body

@@ -12,12 +12,12 @@ so in etcd, until the lead's writer says that a database has it (`Journaled`).
 
 from msgspec.structs import replace
 
-from messages.message import Decision, Kind, Outcome, Trait
-from switch.core.apply_totals import advice_counted, count, counted
-from switch.core.books import Counted, JournalItem, JournalKind
+from messages.message import Decision, Kind, Outcome
+from switch.core.apply_totals import count, counted
+from switch.core.books import JournalItem, JournalKind
 from switch.core.fold import Fold, rule
 from switch.core.proposals import Answer, Journaled, Refuse
-from switch.core.records import About, Advice, Dates, Transaction
+from switch.core.records import About, Advice, Counted, Dates, Transaction
 
 
 def journal_full(fold: Fold) -> bool:
@@ -54,9 +54,11 @@ def record_refusal(fold: Fold, link: str, p: Refuse) -> None:
     if p.duplicate_key or not journal_full(fold):
         stamped = dates(fold, link)
         now = fold.state.meta.clock_ms
-        item = JournalItem(JournalKind.REFUSAL, link, p.original, p.outcome, "", 0, 0, 0, p.summary, stamped, now)
+        kind = JournalKind.RECONCILIATION if p.reconciled else JournalKind.REFUSAL
+        item = JournalItem(kind, link, p.original, p.outcome, "", 0, 0, 0, p.summary, stamped, now)
         _keep(fold, item)
-    count(fold, link, fold.state.dates.get(link, ""), Counted.DECLINED, p.summary)
+    if not p.reconciled:
+        count(fold, link, fold.state.dates.get(link, ""), Counted.DECLINED, p.summary)
 
 
 def record_undone(fold: Fold, transaction: Transaction, *, told: bool) -> None:
@@ -67,11 +69,9 @@ def record_undone(fold: Fold, transaction: Transaction, *, told: bool) -> None:
 
 
 def about(transaction: Transaction, *, undone: bool) -> About:
-    """What a reversal of ours is about; it counts as a reversal at its target if that had approved."""
-    summary = transaction.summary
-    traits = summary.traits | Trait.REVERSAL if undone else summary.traits & ~Trait.REVERSAL
-    summary = replace(summary, traits=int(traits))
-    return About(transaction.link, transaction.original, transaction.id, summary, transaction.dates)
+    """What a reversal of ours is about; it counts as a reversal at its target only if that had approved."""
+    counts = Counted.REVERSAL if undone else Counted.CANCELLED
+    return About(transaction.link, transaction.original, transaction.id, transaction.summary, transaction.dates, counts)
 
 
 def record_advice(fold: Fold, advice: Advice, outcome: Outcome | None = None) -> None:
@@ -83,7 +83,7 @@ def record_advice(fold: Fold, advice: Advice, outcome: Outcome | None = None) ->
     item = JournalItem(JournalKind.ADVICE, it.link, it.original, outcome, advice.link, advice.stan, it.transaction, advice.id,
                        it.summary, it.dates, now)  # fmt: skip
     _keep(fold, item)
-    count(fold, advice.link, it.dates[1], advice_counted(it.summary), it.summary)
+    count(fold, advice.link, it.dates[1], it.counted, it.summary)
 
 
 def _item(fold: Fold, kind: JournalKind, transaction: Transaction) -> JournalItem:

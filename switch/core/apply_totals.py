@@ -8,20 +8,17 @@ from msgspec.structs import replace
 
 from messages.facts import NUMBER_MAX
 from messages.message import Decision, Kind, Outcome, Summary, Trait
-from switch.core.books import Counted, Total
+from switch.core.books import Total
 from switch.core.fold import Fold
+from switch.core.records import Counted
 from switch.core.state import State
 
 
 def counted(kind: Kind, summary: Summary, outcome: Outcome) -> Counted:
     """As what a decided message counts."""
     if kind is Kind.ADVICE:
-        return advice_counted(summary)
+        return Counted.REVERSAL if summary.is_(Trait.REVERSAL) else Counted.ADVICE
     return Counted.APPROVED if outcome.decision is Decision.APPROVED else Counted.DECLINED
-
-
-def advice_counted(summary: Summary) -> Counted:
-    return Counted.REVERSAL if summary.is_(Trait.REVERSAL) else Counted.ADVICE
 
 
 def count(fold: Fold, link: str, date: str, what: Counted, summary: Summary) -> None:

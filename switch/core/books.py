@@ -1,9 +1,9 @@
-"""What is kept of transactions that are over: items of the journal, and totals. Items of the state like those of records.py."""
+"""What is kept of transactions that are over: items of the journal, and totals; of the state like those of records.py."""
 
 import enum
 
 from messages.message import Outcome, Summary
-from switch.core.records import Dates, Record
+from switch.core.records import Counted, Dates, Record
 
 
 class JournalKind(enum.StrEnum):
@@ -12,6 +12,7 @@ class JournalKind(enum.StrEnum):
     REQUEST = "request"  # finished: exactly one for each transaction, with its final outcome
     REFUSAL = "refusal"  # decided here and never forwarded
     ADVICE = "advice"  # acknowledged by its target
+    RECONCILIATION = "reconciliation"  # answered here, from the totals
     UNDONE = "undone"  # the approval that a later outcome replaced
 
 
@@ -29,15 +30,6 @@ class JournalItem(Record, frozen=True):
     summary: Summary
     dates: Dates
     clock_ms: int
-
-
-class Counted(enum.StrEnum):
-    """What a total counts. A link that asks counts what it answered, one that is asked what it was told."""
-
-    APPROVED = "approved"
-    DECLINED = "declined"
-    REVERSAL = "reversal"  # of an approval
-    ADVICE = "advice"
 
 
 class Total(Record, frozen=True):

@@ -3,7 +3,15 @@
 import msgspec
 
 from messages.framing import Frame
-from messages.message import Decision, Kind, Message, MessageError, NetworkFunction, Reason
+from messages.message import (
+    Decision,
+    Kind,
+    Message,
+    MessageError,
+    NetworkFunction,
+    Reason,
+    Reconciliation,
+)
 from switch.core.proposals import (
     Absorb,
     AdviceAnswer,
@@ -16,6 +24,7 @@ from switch.core.proposals import (
     Reply,
     Request,
 )
+from switch.core.reconcile import figures
 from switch.core.records import Session, Stage, Transaction, Waiter
 from switch.core.routing import Routing
 from switch.core.rules import Link, Rules
@@ -109,6 +118,9 @@ class Offers:
         state, source = self._state, self._wires[place.link.name]
         if self._journal_full(message.kind):
             return self._refuse(place, header, message, original, Reason.MALFUNCTION, JOURNAL_FULL)
+        if place.link.reconciliation is not None and (period := source.codec.reconciles(message)) is not None:
+            ours = figures(state, place.link.name, place.link.reconciliation, *period)
+            return self._reconcile(place, header, message, original, ours)
         reason = Reason.NO_ROUTE
         for target in self._routing.targets(place.link.name, message.attributes):
             wire = self._wires[target]
@@ -154,6 +166,20 @@ class Offers:
             return None
         self._turn += 1
         return choice[self._turn % len(choice)]
+
+    def _reconcile(
+        self, place: Place, header: bytes, message: Message, original: bytes, ours: Reconciliation
+    ) -> Input:
+        """Answered here, from the totals as they stand now; kept for repeats."""
+        wire = self._wires[place.link.name]
+        try:
+            outcome = wire.codec.reconcile(message, ours)
+        except MessageError:
+            return self._refuse(place, header, message, original, Reason.FORMAT)
+        frame = wire.answer(header, wire.codec.answer(original, outcome))
+        why = "in balance" if outcome.decision is Decision.APPROVED else "out of balance"
+        given = (message.duplicate_key, message.digest, outcome, frame, original, message.summary, why)
+        return Refuse(*place.span, *given, reconciled=True)
 
     def _journal_full(self, kind: Kind) -> bool:
         """Advices are taken twice as long, and then not: their senders repeat them."""

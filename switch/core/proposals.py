@@ -80,6 +80,7 @@ class Refuse(Input, frozen=True, tag="refuse"):
     original: bytes = b""
     summary: Summary = Summary()
     why: str = ""  # for the log
+    reconciled: bool = False  # the answer to a reconciliation: it may be in balance
 
 
 class Answer(Input, frozen=True, tag="answer"):

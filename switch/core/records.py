@@ -154,6 +154,16 @@ class Finished(Record, frozen=True):
     segment: int
 
 
+class Counted(enum.StrEnum):
+    """What a total counts. A link that asks counts what it was told, one that is asked what it answered."""
+
+    APPROVED = "approved"
+    DECLINED = "declined"
+    REVERSAL = "reversal"  # of an approval
+    CANCELLED = "cancelled"  # reversal of a request that was never answered: it may undo something, or nothing
+    ADVICE = "advice"
+
+
 class About(Record, frozen=True):
     """What an advice is about, for journal and totals: the request or advice that it came from."""
 
@@ -162,6 +172,7 @@ class About(Record, frozen=True):
     transaction: int
     summary: Summary
     dates: Dates
+    counted: Counted  # as what its target counts it
 
 
 class Advice(Record, frozen=True):

@@ -27,6 +27,15 @@ class Tcp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     receive_buffer_bytes: int = 0  # SO_RCVBUF; 0 leaves the kernel's autotuning
 
 
+class Reconciling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The switch answers a link's reconciliation by its totals; as what it counts each profile. Others are debits."""
+
+    credits: tuple[str, ...] = ("refund", "deposit", "original_credit")
+    transfers: tuple[str, ...] = ("transfer",)
+    inquiries: tuple[str, ...] = ("balance", "inquiry", "verification")
+    authorizations: tuple[str, ...] = ("preauth",)
+
+
 class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A configured endpoint: a listener for terminals or banks, or connections to a network or bank."""
 
@@ -60,6 +69,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     unparseable: Literal["close", "ignore"] = "close"
     keepalive: Literal["absorb", "echo"] = "absorb"  # what a zero-length frame gets
     undeliverable: Literal["reverse", "keep", ""] = ""  # an approval that reached nobody: cards reverse, transfers keep
+    reconciliation: Reconciling | None = None  # a table, empty for its defaults; without one class 5 is routed
     tcp: Tcp = Tcp()
 
     @property
@@ -143,6 +153,8 @@ def check(rules: Rules) -> None:
             raise RulesError(f"{where}: framing {link.framing!r} is not one of {', '.join(sorted(FRAMINGS))}")
         if link.frame_max_bytes > FRAME_MAX_BYTES:
             raise RulesError(f"{where}: frame_max_bytes is at most {FRAME_MAX_BYTES}")
+        if link.reconciliation is not None and link.iso8583 is None:
+            raise RulesError(f"{where}: [link.reconciliation] is for ISO 8583 links")
         if link.outbound and link.connections < 1:
             raise RulesError(f"{where}: connections must be at least 1")
         for address in [*link.listen.values(), *link.connect]:

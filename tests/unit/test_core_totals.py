@@ -6,8 +6,7 @@ from msgspec.structs import replace
 
 from messages.iso8583.codec import Iso8583Codec
 from messages.message import Kind, Summary, Trait
-from switch.core.books import Counted
-from switch.core.records import Role
+from switch.core.records import Counted, Role
 from switch.core.rules import Limits
 
 AMOUNT = 1_000  # of card()
@@ -24,7 +23,7 @@ def _told(monkeypatch):
             return message
         traits = Trait.REVERSAL if message.attributes.type.startswith("04") else Trait.MONEY
         about = message.attributes
-        return replace(message, summary=Summary("purchase", int(traits), about.amount, about.currency))
+        return replace(message, summary=Summary("purchase", int(traits), about.amount or 0, about.currency))
 
     monkeypatch.setattr(Iso8583Codec, "decode", told)
 
@@ -82,7 +81,9 @@ def test_what_the_switch_declines_is_no_figure_of_a_target():
     pair.ack(terminal)
     reversal = pair.sent(net, Role.ADVICE)[-1]
     pair.receive(net, answer_to(reversal))
-    assert figures(pair, "net") == {("", "advice"): (1, AMOUNT)}, "the target never said that it approved: no reversal"
+    assert figures(pair, "net") == {("", "cancelled"): (1, AMOUNT)}, (
+        "the target never said that it approved: no reversal"
+    )
     pair.end(net)
     pair.receive(terminal, card(2))
     assert figures(pair, "pos") == {("", "declined"): (2, 2 * AMOUNT)}
@@ -116,6 +117,10 @@ def test_a_partial_approval_counts_what_was_approved_and_a_declines_amount_is_wh
     pair.receive(net, DIALECT.assemble(partial.mti, raw))
     pair.ack(terminal)
     assert figures(pair, "pos") == figures(pair, "net") == {("", "approved"): (1, AMOUNT // 4)}
+    pair.receive(terminal, card(2))
+    declined = DIALECT.decode(answer_to(pair.forwarded(net), "51"))
+    pair.receive(net, DIALECT.assemble(declined.mti, {**declined.raw, 4: DIALECT.encode_field(4, "0" * 12)}))
+    assert figures(pair, "net")["", "declined"] == (1, AMOUNT)
 
 
 def test_repeats_and_takeovers_count_once():

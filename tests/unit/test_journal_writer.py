@@ -143,6 +143,7 @@ def test_a_dropped_proposal_is_said_again(url: str) -> None:
     nodes.writers["a"].resolved()
     nodes.work(nodes.empty)
     assert nodes.said == [("a", 1), ("a", 1)] and nodes.numbers() == [1]
+    assert nodes.metrics["a"].journal_rows._value.get() == 1, "what is durable is not written again"
 
 
 def test_a_dead_database_is_told_and_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
