@@ -27,7 +27,7 @@ class Ops(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Journal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The database of finished transactions; both nodes can write to it, the lead does. Read when a node starts."""
+    """The database of finished transactions; both nodes can write to it, the lead does."""
 
     url: str = ""  # SQLAlchemy's: "sqlite:////var/lib/switch/journal.db", "postgresql://switch@host/switch"; {node}
     password_file: str = ""  # its first line is the password: no secret stands in the configuration

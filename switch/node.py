@@ -83,7 +83,7 @@ class Node:
         self.links = Links(self.sessions, node, self._listeners, self.now)
         self.mirror = mirror(config.etcd, config.pair.name, node, Sealer(config.pair.key_file), self)
         self.succession.serve(self.sessions, self.links, self.mirror)
-        self.journal = Writer(config, node, self.engine, self.mirror, self.submit, self.metrics)
+        self.journal = Writer(lambda: self.config, node, self.engine, self.mirror, self.submit, self.metrics)
         self._ticking = self._activating = False
         self._tend_soon = False
         self._snapshotting: asyncio.Task[None] | None = None

@@ -178,8 +178,8 @@ class Offers:
             return self._refuse(place, header, message, original, Reason.FORMAT)
         frame = wire.answer(header, wire.codec.answer(original, outcome))
         why = "in balance" if outcome.decision is Decision.APPROVED else "out of balance"
-        given = (message.duplicate_key, message.digest, outcome, frame, original, message.summary, why)
-        return Refuse(*place.span, *given, reconciled=True)
+        key, digest, summary = message.duplicate_key, message.digest, message.summary
+        return Refuse(*place.span, key, digest, outcome, frame, original, summary, why, reconciled=True)
 
     def _journal_full(self, kind: Kind) -> bool:
         """Advices are taken twice as long, and then not: their senders repeat them."""

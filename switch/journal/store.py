@@ -74,6 +74,7 @@ class Store:
             except (DataError, ValueError, OverflowError):
                 self._put_singly(rows)
         except (SQLAlchemyError, OSError) as error:
+            self._made = False  # it may come back as another
             raise StoreError(_describe(error)) from None
 
     def read(self, *, pair: str, link: str = "", date: str = "", last: int = 0, batch: int = 1000) -> Iterator[Row]:

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from switch.config import Config
+from switch.config import Config, Journal
 from switch.core.engine import Engine
 from switch.core.proposals import Journaled, Proposal
+from switch.core.state import State
 from switch.core.tend import Subject
 from switch.journal.rows import Row, Rows
 from switch.mirror.mirror import Mirror
@@ -36,21 +37,21 @@ class Writer:
     """One node's. Does nothing without a database in the configuration."""
 
     def __init__(
-        self, config: Config, node: str, engine: Engine, mirror: Mirror,
+        self, config: Callable[[], Config], node: str, engine: Engine, mirror: Mirror,
         submit: Callable[[Proposal, Subject], None], metrics: Metrics,
     ) -> None:  # fmt: skip
-        self._journal, self._pair, self._node = config.journal, config.pair.name, node
+        self._config, self._node = config, node  # as it was read last: a reload may name another database
         self._engine, self._mirror, self._submit, self._metrics = engine, mirror, submit, metrics
         self._store: Store | None = None
+        self._of: Journal | None = None  # what the store was made of
         self._committed = 0  # last number that this node knows to be in the database
         self._saying = False  # a Journaled waits for the log
         self._failure = ""  # why the last write failed
 
     async def run(self) -> None:
         """Write for as long as the node lives."""
-        if not self._journal.url:
-            return
-        await in_thread(importlib.import_module, "switch.journal.store")  # costly, and not needed to serve
+        if self._config().journal.url:
+            await in_thread(importlib.import_module, "switch.journal.store")  # costly, and not needed to serve
         retry_ms = RETRY_MIN_MS
         while True:
             try:
@@ -66,19 +67,27 @@ class Writer:
     async def _batch(self) -> bool:
         """Write what is next, if it is ours to write; whether there may be more. Raises StoreError."""
         state = self._engine.state
-        if not self._engine.incarnation or state.lead() != self._engine.incarnation or self._mirror.held:
+        if not self._engine.incarnation or state.lead() != self._engine.incarnation:
+            self._works()  # or fails at another, who tells it
+            return False
+        if self._mirror.held:
+            return False
+        config = self._config()
+        if not config.journal.url:
+            if state.journal:
+                raise OSError("the configuration of this node names no database")
             return False
         first = max(state.meta.journaled, self._committed) + 1
-        last = min(state.meta.journal, first + self._journal.batch_rows - 1)
+        last = min(state.meta.journal, first + config.journal.batch_rows - 1)
         if last >= first:
-            rows = await self._rows(first, last)
+            rows = await self._rows(config.pair.name, first, last)
             reach("journal.before")
-            await self._write(rows)
+            await self._write(config.journal, rows)
             reach("journal.after")
             self._committed = last
             self._metrics.journal_rows.inc(len(rows))
         self._say()
-        return last - first + 1 == self._journal.batch_rows
+        return last - first + 1 == config.journal.batch_rows
 
     def _say(self) -> None:
         if not self._saying and self._committed > self._engine.state.meta.journaled:
@@ -89,10 +98,10 @@ class Writer:
         """The Journaled was applied, refused or dropped."""
         self._saying = False
 
-    async def _rows(self, first: int, last: int) -> list[Row]:
+    async def _rows(self, pair: str, first: int, last: int) -> list[Row]:
         """In slices. Items that left the state meanwhile are in the database: another wrote them."""
         state = self._engine.state
-        make = Rows(self._pair, state.meta.origin, self._node)
+        make = Rows(pair, state.meta.origin, self._node)
         utc = datetime.now(UTC).isoformat(timespec="milliseconds")
         rows: list[Row] = []
         for number in range(first, last + 1):
@@ -103,25 +112,30 @@ class Writer:
                 await asyncio.sleep(0)
         return rows
 
-    async def _write(self, rows: list[Row]) -> None:
-        writing = in_thread(self._write_blocking, rows)
-        patience_s = 2.0 * self._journal.timeout_s
+    async def _write(self, journal: Journal, rows: list[Row]) -> None:
+        writing = in_thread(self._write_blocking, journal, rows)
+        patience_s = 2.0 * journal.timeout_s
         done, _ = await asyncio.wait([writing], timeout=patience_s)
         if not done:  # the thread cannot be ended, and a second one would only wait with it
             self._failed(f"no answer for {patience_s:g} s")
         await writing
         if self._failure:
             event(log, logging.WARNING, "journal.resumed", waiting=len(self._engine.state.journal))
-        self._failure = ""
-        self._metrics.journal_failing.set(0)
+        self._works()
 
-    def _write_blocking(self, rows: list[Row]) -> None:
+    def _write_blocking(self, journal: Journal, rows: list[Row]) -> None:
         from switch.journal.store import Store  # imported by run
 
-        if self._store is None:
-            journal = self._journal
+        if self._store is None or journal != self._of:
+            if self._store is not None:
+                self._store.close()
+            self._of = journal
             self._store = Store(journal.url_of(self._node), journal.password(), journal.timeout_s)
         self._store.write(rows)
+
+    def _works(self) -> None:
+        self._failure = ""
+        self._metrics.journal_failing.set(0)
 
     def _failed(self, why: str) -> None:
         self._metrics.journal_failures.inc()
@@ -136,12 +150,19 @@ class Writer:
         return {
             "on": bool(limits.journal_waiting_max),
             "waiting": len(state.journal),
+            "lag_ms": lag_ms(state),
             "waiting_max": limits.journal_waiting_max,
             "last": state.meta.journal,
             "origin": state.meta.origin,
-            "writer": bool(self._journal.url) and state.lead() == self._engine.incarnation,
+            "writer": bool(self._config().journal.url) and state.lead() == self._engine.incarnation,
             "failure": self._failure,
         }
+
+
+def lag_ms(state: State) -> int:
+    """How long what waits longest has waited, in log time."""
+    oldest = state.journal.get(state.meta.journaled + 1)
+    return state.meta.clock_ms - oldest.clock_ms if oldest is not None else 0
 
 
 def in_thread(function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from engines import Pair, answer_to, card, rules
+from msgspec.structs import replace
 
 from switch.config import Config, Journal
 from switch.config import Pair as PairConfig
@@ -35,13 +36,13 @@ class Nodes:
         self.said: list[tuple[str, int]] = []
         self.log = True
         journal = Journal(url=url, batch_rows=batch_rows, timeout_s=timeout_s)
-        config = Config(
+        self.config = Config(
             pair=PairConfig(name="pair", key_file=""), etcd=EtcdSettings(endpoints=()), journal=journal,
             limits=Limits(journal_waiting_max=100),
         )  # fmt: skip
         self.metrics = {node: Metrics(node) for node in "ab"}
         self.writers = {
-            node: Writer(config, node, engine, self.mirror, self.submit(node), self.metrics[node])
+            node: Writer(lambda: self.config, node, engine, self.mirror, self.submit(node), self.metrics[node])
             for node, engine in self.pair.engines.items()
         }
 
@@ -98,7 +99,7 @@ def test_the_lead_writes_what_waits_and_says_so_when_it_is_durable(url: str) -> 
     nodes.work(nodes.empty)
     assert nodes.numbers() == [1, 2, 3] and nodes.said == [("a", 3)]
     assert nodes.writers["a"].health() == {
-        "on": True, "waiting": 0, "waiting_max": 100, "last": 3, "origin": "token", "writer": True, "failure": "",
+        "on": True, "waiting": 0, "lag_ms": 0, "waiting_max": 100, "last": 3, "origin": "token", "writer": True, "failure": "",
     }  # fmt: skip
     assert not nodes.writers["b"].health()["writer"]
 
@@ -189,9 +190,18 @@ def test_nothing_is_written_while_the_switch_holds(url: str) -> None:
     nodes.work(nodes.empty)
 
 
-def test_without_a_database_there_is_nothing_to_do() -> None:
+def test_a_node_without_a_database_says_so_when_something_waits_and_a_reload_gives_it_one(url: str) -> None:
     nodes = Nodes("", finished=0)
-    asyncio.run(asyncio.wait_for(nodes.writers["a"].run(), WAIT_S))
+    assert asyncio.run(nodes.writers["a"]._batch()) is False
+    nodes.finish(1)
+    nodes.pair.pass_ms(500)
+    nodes.work(lambda: nodes.writers["a"].health()["failure"])
+    assert nodes.writers["a"].health()["failure"] == "the configuration of this node names no database"
+    assert nodes.writers["a"].health()["lag_ms"] == 500
+    nodes.url = url
+    nodes.config = replace(nodes.config, journal=Journal(url=url))
+    nodes.work(nodes.empty)
+    assert nodes.numbers() == [1]
 
 
 def test_a_defect_of_a_write_is_not_taken_for_a_dead_database(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
