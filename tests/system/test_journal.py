@@ -164,8 +164,9 @@ def test_a_full_journal_declines_requests_by_record_until_the_database_is_back(
             return wire.ask(card_request(pan=DECLINED_PAN))[39] == "96"
 
         until(declined, "a decline")
+        until(lambda: switch.ask("a")["journal"]["failure"], "the failure in the status")
         status = switch.ask("a")["journal"]
-        assert status["waiting"] >= status["waiting_max"] == 3 and status["failure"]
+        assert status["waiting"] >= status["waiting_max"] == 3
         logged(switch, "journal.full")
         refused = fresh()
         assert wire.ask(card_request(refused))[39] == "96"
