@@ -14,6 +14,7 @@ SECRETS = [text.encode() for text in (PAN, TRACK, PINBLOCK)]
 LOG_MAX = 120  # entries left in etcd at the end: a snapshot at every 40th, and truncation some 16 behind it
 DEFECTS = ("more was written than the state holds", "its input was refused too often")
 LOST = ("lost with its node", "node left", "node leaves")  # with a peer there to take them
+IN_FLIGHT_S = 0.03  # an offer and its append
 LOOSE_S = 3.0  # until the world has followed the last entries
 BRAND_NEW_S = 0.02  # a connection whose node dies between accept and passing it on
 
@@ -23,8 +24,10 @@ class Checks:
 
     def __init__(self, simulation: "Simulation") -> None:
         self.entries = 0
+        self.expired = 0  # transactions
         self.resets_excused = False
         self.patience_s = 0.0  # a request that is older is declined, not forwarded; 0: is not looked at
+        self.away_s = 0.0  # when etcd went away: the append of what came just before may have reached it
         self._committed: list[float] = []  # when each entry of the log was
         self._clock: tuple[int, int] | None = None  # log time as first looked at: the entry that advanced it, and its value
         self._snapshot = 0  # what the pointer names
@@ -50,6 +53,7 @@ class Checks:
             raise Violation(f"{process.name if process else '?'}: {name} {text}")
         if level >= logging.CRITICAL:
             raise Violation(f"{process.name if process else '?'}: {name} {text}")
+        self.expired += name == "transaction.expired"
         if name == "session.ended":
             # entries of version 1 have no Leaving: a node that leaves may be given back what it has just given away
             excused = self.resets_excused or self._simulation.plan.old
@@ -121,6 +125,8 @@ class Checks:
         self._ledger()
         self._streams()
         self._states()
+        for unit in self._units():
+            self._simulation.database.check(unit.node.engine.state, self.expired)
 
     def _ledger(self) -> None:
         """The issuer's ledger equals what terminals know."""
@@ -134,7 +140,8 @@ class Checks:
                     if standing and not request.answers and not self.resets_excused:
                         raise Violation(f"rrn={request.rrn} stands at the issuer, and its terminal is gone without an answer")
                     continue
-                if self.patience_s and entry is not None and entry.requests:
+                in_flight = 0 <= self.away_s - request.sent_s < IN_FLIGHT_S
+                if self.patience_s and entry is not None and entry.requests and not in_flight:
                     age_s = entry.heard_s - request.sent_s
                     if age_s > self.patience_s:
                         raise Violation(f"rrn={request.rrn} was {age_s:.1f} s old when it was forwarded")

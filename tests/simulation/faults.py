@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from simulation import Simulation
 
 SYSTEM_CALLS = 400  # a node makes so many in a few hundred milliseconds
-# join.after comes too early for this, and nothing is journalled here
-POINTS = [point for point in points.POINTS if point != "join.after" and not point.startswith("journal.")]
+POINTS = [point for point in points.POINTS if point != "join.after"]  # that comes too early for this
 
 
 class Fault(msgspec.Struct):
@@ -309,7 +308,7 @@ def etcd_away(dice: random.Random) -> Fault:
         simulation.cluster.down(seconds, refusing=True)
         simulation.busy_until = max(simulation.busy_until, simulation.world.now + seconds)
         if simulation.plan.members == len(simulation.plan.faults) == 1:  # else a late attempt may win over its settling
-            simulation.checks.patience_s = 1.5
+            simulation.checks.patience_s, simulation.checks.away_s = 1.5, simulation.world.now
 
     return Fault(f"etcd: away for {seconds * 1000:.0f} ms", strike, seconds)
 

@@ -86,9 +86,11 @@ class Unit:
             return offer(session, start, end, frame, age_ms)
 
         node.engine.offer = poisonable  # type: ignore[method-assign]
+        journal = asyncio.create_task(node.journal.run())  # as in switch/daemon.py
         try:
             await node.run(self._ready)
         finally:
+            journal.cancel()
             await node.close()
 
     def _ready(self) -> None:
