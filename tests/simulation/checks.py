@@ -126,7 +126,8 @@ class Checks:
         self._streams()
         self._states()
         for unit in self._units():
-            self._simulation.database.check(unit.node.engine.state, self.expired)
+            if unit.node.engine.rules.limits.journal_waiting_max:
+                self._simulation.database.check(unit.node.engine.state, self.expired)
 
     def _ledger(self) -> None:
         """The issuer's ledger equals what terminals know."""

@@ -86,11 +86,11 @@ class Unit:
             return offer(session, start, end, frame, age_ms)
 
         node.engine.offer = poisonable  # type: ignore[method-assign]
-        journal = asyncio.create_task(node.journal.run())  # as in switch/daemon.py
+        if self._config.journal.url:
+            asyncio.create_task(node.journal.run())  # noqa: RUF006 - as in switch/daemon.py; the loop keeps it
         try:
             await node.run(self._ready)
         finally:
-            journal.cancel()
             await node.close()
 
     def _ready(self) -> None:
