@@ -16,6 +16,7 @@ SECRETS = [text.encode() for text in (PAN, TRACK, PINBLOCK)]
 LOG_MAX = 120  # entries left in etcd at the end: a snapshot at every 40th, and truncation some 16 behind it
 DEFECTS = ("more was written than the state holds", "its input was refused too often")
 LOST = ("lost with its node", "node left", "node leaves")  # with a peer there to take them
+IN_FLIGHT_S = 0.03  # an offer and its append
 LOOSE_S = 3.0  # until the world has followed the last entries
 BRAND_NEW_S = 0.02  # a connection whose node dies between accept and passing it on
 
@@ -27,6 +28,7 @@ class Checks:
         self.entries = 0
         self.resets_excused = False
         self.patience_s = 0.0  # a request that is older is declined, not forwarded; 0: is not looked at
+        self.away_s = 0.0  # when etcd went away: the append of what came just before may have reached it
         self._committed: list[float] = []  # when each entry of the log was
         self._clock: tuple[int, int] | None = None  # log time as first looked at: the entry that advanced it, and its value
         self._snapshot = 0  # what the pointer names
@@ -68,6 +70,7 @@ class Checks:
         That is a fault of the older software. The newer gives it nothing back.
         """
         return all(unit.node is None or unit.node.engine.version == 1 for unit in self._simulation.units.values())
+
     def _unneeded(self, key: str) -> None:
         """A data key is destroyed. Who joins may still be at entries of before, but acts only when it has caught up."""
         for unit in self._simulation.units.values():
@@ -139,6 +142,9 @@ class Checks:
         self._ledger()
         self._streams()
         self._states()
+        for unit in self._units():
+            if unit.node.engine.rules.limits.journal_waiting_max:
+                self._simulation.database.check(unit.node.engine.state)
 
     def _ledger(self) -> None:
         """The issuer's ledger equals what terminals know."""
@@ -152,7 +158,8 @@ class Checks:
                     if standing and not request.answers and not self.resets_excused:
                         raise Violation(f"rrn={request.rrn} stands at the issuer, and its terminal is gone without an answer")
                     continue
-                if self.patience_s and entry is not None and entry.requests:
+                in_flight = 0 <= self.away_s - request.sent_s < IN_FLIGHT_S
+                if self.patience_s and entry is not None and entry.requests and not in_flight:
                     age_s = entry.heard_s - request.sent_s
                     if age_s > self.patience_s:
                         raise Violation(f"rrn={request.rrn} was {age_s:.1f} s old when it was forwarded")

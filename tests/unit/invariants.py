@@ -2,6 +2,7 @@
 
 from messages.message import Decision, Trait
 from switch.core import snapshot
+from switch.core.books import JournalKind
 from switch.core.proposals import Acked, Attach, End, Input, Redeliver, Refuse, Reply, Request, Store
 from switch.core.records import Role, Stage
 from switch.core.state import State, outcome_key
@@ -19,6 +20,7 @@ class Seen:
         self.outcomes: dict[bytes, object] = {}
         self.told: dict[bytes, object] = {}  # an approval of which a byte was acknowledged
         self.offsets: dict[str, int] = {}
+        self.journal: dict[int, object] = {}
         self.owed: dict[str, int] = {}  # requests taken from a session
         self.answers: dict[str, int] = {}
         self.approvals: dict[str, dict[int, bytes]] = {}  # session: offset of an approval's frame -> key
@@ -36,6 +38,7 @@ def check(pair, proposals, applied) -> None:
         assert _sets(state.originals) == _sets(copy.originals), "index originals"
     assert len(state.marks) <= 100
     _sessions(pair.seen, state)
+    _journal(pair.seen, state)
     _requests(pair, proposals, applied.accepted)
     _bounds(pair, state)
 
@@ -75,6 +78,16 @@ def _sessions(seen: Seen, state: State) -> None:
         assert at == session.output and session.acked <= session.output
         waits = [t.id for t in state.transactions.values() for w in t.waiters if w.session == session.id]
         assert session.waiting == len(waits) == len(set(waits)), "requests that wait are miscounted"
+
+
+def _journal(seen: Seen, state: State) -> None:
+    meta = state.meta
+    assert sorted(state.journal) == list(range(meta.journaled + 1, meta.journal + 1)), "a gap in the journal"
+    for number, item in state.journal.items():
+        assert seen.journal.setdefault(number, item) == item, "an item of the journal has changed"
+    finished = [item.transaction for item in seen.journal.values() if item.kind is JournalKind.REQUEST]
+    assert len(finished) == len(set(finished)), "a transaction is in the journal twice"
+    assert not {*finished} & {*state.transactions}, "in the journal before its end"
 
 
 def _requests(pair, proposals, accepted) -> None:

@@ -16,7 +16,8 @@ from switch.core.proposals import Acked, Configure, Connected, End, Leaving, Mov
 from switch.core.records import Role
 from switch.core.rules import Limits
 
-LIMITS = Limits(replay_window_ms=3_000, segment_outcomes=2, waiters_max=2, transactions_max=5, outcomes_max=4)
+LIMITS = Limits(replay_window_ms=3_000, segment_outcomes=2, waiters_max=2, transactions_max=5, outcomes_max=4,
+                journal_waiting_max=1_000)  # fmt: skip
 NET = {
     "timeout_ms": 1_500, "inflight_max": 3, "lane_max": 4, "advice_retry_ms": 300, "advice_tries_max": 2,
     "echo_interval_ms": 1_000, "network_timeout_ms": 1_500,
