@@ -1,6 +1,7 @@
 """The invariants: looked at whenever something happens, and at the end."""
 
 import logging
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from outside import PAN, PINBLOCK, TRACK
@@ -16,7 +17,6 @@ SECRETS = [text.encode() for text in (PAN, TRACK, PINBLOCK)]
 LOG_MAX = 120  # entries left in etcd at the end: a snapshot at every 40th, and truncation some 16 behind it
 DEFECTS = ("more was written than the state holds", "its input was refused too often")
 LOST = ("lost with its node", "node left", "node leaves")  # with a peer there to take them
-IN_FLIGHT_S = 0.03  # an offer and its append
 LOOSE_S = 3.0  # until the world has followed the last entries
 BRAND_NEW_S = 0.02  # a connection whose node dies between accept and passing it on
 
@@ -28,7 +28,8 @@ class Checks:
         self.entries = 0
         self.resets_excused = False
         self.patience_s = 0.0  # a request that is older is declined, not forwarded; 0: is not looked at
-        self.away_s = 0.0  # when etcd went away: the append of what came just before may have reached it
+        self._in_flight: list[bytes] = []  # entries that were appended, and not known to both nodes, as etcd went away
+        self._logged: deque[tuple[int, bytes, bytes]] = deque(maxlen=64)  # the last entries: index, key, value
         self._committed: list[float] = []  # when each entry of the log was
         self._clock: tuple[int, int] | None = None  # log time as first looked at: the entry that advanced it, and its value
         self._snapshot = 0  # what the pointer names
@@ -87,6 +88,7 @@ class Checks:
         if b"/log/" in key:
             self.entries += 1
             self._committed.append(self._world.now)
+            self._logged.append((self.entries, key, value))
         if any(secret in value for secret in SECRETS):
             raise Violation(f"card data in etcd: {key.decode()}")
         if key == b"/switch/sim/snapshot":
@@ -94,6 +96,20 @@ class Checks:
             if index < self._snapshot:
                 raise Violation(f"the snapshot's pointer went back from {self._snapshot} to {index}")
             self._snapshot = index
+
+    def etcd_away(self, patience_s: float) -> None:
+        """From now on what is older is not forwarded. That is no promise for entries whose append had begun.
+
+        Their fate is told by the log when it is there again: what is in it is forwarded, however late that is.
+        """
+        self.patience_s = patience_s
+        units = [unit for unit in self._units() if unit.alive]
+        known = min((unit.node.engine.state.index for unit in units), default=0)
+        for unit in units:
+            appender = unit.node.mirror._appender
+            sent = [(batch.key, batch.value) for batch in appender._unseen.values()]
+            sent += [(key, value) for index, key, value in self._logged if index > known]
+            self._in_flight += [appender._sealer.open(key, value) for key, value in sent]
 
     def _touched(self, kind: str, process: Process, end: Any, offset: int, size: int) -> None:
         """A session's socket is read or written: by nobody but its owner, and as the state says that it has applied."""
@@ -158,7 +174,7 @@ class Checks:
                     if standing and not request.answers and not self.resets_excused:
                         raise Violation(f"rrn={request.rrn} stands at the issuer, and its terminal is gone without an answer")
                     continue
-                in_flight = 0 <= self.away_s - request.sent_s < IN_FLIGHT_S
+                in_flight = any(request.rrn.encode() in body for body in self._in_flight)
                 if self.patience_s and entry is not None and entry.requests and not in_flight:
                     age_s = entry.heard_s - request.sent_s
                     if age_s > self.patience_s:

@@ -1,12 +1,15 @@
 """What must hold after each entry: of both nodes, of a copy loaded from a snapshot, of every session and request."""
 
+from collections import Counter
+
 from messages.message import Decision, Trait
 from switch.core import snapshot
 from switch.core.books import JournalKind
 from switch.core.proposals import Acked, Attach, End, Input, Redeliver, Refuse, Reply, Request, Store
-from switch.core.records import Role, Stage
+from switch.core.records import Counted, Role, Stage
 from switch.core.state import State, outcome_key
 
+UNDOING = (Counted.REVERSAL, Counted.CANCELLED)
 INDEXES = (
     "pending", "in_flight", "stans_busy", "waiting", "undeliverable", "unsent", "links", "slots", "lanes", "parked",
     "advice_keys", "segments", "nodes",
@@ -87,7 +90,25 @@ def _journal(seen: Seen, state: State) -> None:
         assert seen.journal.setdefault(number, item) == item, "an item of the journal has changed"
     finished = [item.transaction for item in seen.journal.values() if item.kind is JournalKind.REQUEST]
     assert len(finished) == len(set(finished)), "a transaction is in the journal twice"
-    assert not {*finished} & {*state.transactions}, "in the journal before its end"
+    open_ = {item.id for item in state.transactions.values() if not item.booked}
+    assert not {*finished} & open_, "in the journal before its end"
+    told = [item.advice for item in seen.journal.values() if item.advice and item.kind is not JournalKind.UNDONE]
+    assert len(told) == len(set(told)), "an advice is in the journal twice"
+    assert not {*told} & {*state.advices}, "in the journal before its target has it"
+
+
+def check_totals(seen: Seen, state: State) -> None:
+    """The totals say what the rows say. Only where neither was ever full, and no link is both asked and asking."""
+    rows, counted = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for total in state.totals.values():
+        counted[total.link, "reversal" if total.counted in UNDOING else total.counted.value] += total.count
+    for item in seen.journal.values():
+        approved = item.outcome is not None and item.outcome.decision is Decision.APPROVED
+        if item.kind in (JournalKind.REQUEST, JournalKind.REFUSAL):
+            rows[item.link, "approved" if approved else "declined"] += 1
+    for link in {link for link, _ in rows}:
+        for what in ("approved", "declined"):
+            assert counted[link, what] == rows[link, what], f"{link}: rows and totals of {what} differ"
 
 
 def _requests(pair, proposals, accepted) -> None:

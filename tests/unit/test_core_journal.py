@@ -4,7 +4,7 @@ from engines import DIALECT, Pair, answer_to, card, network, rules, status, tran
 
 from messages.message import Decision
 from switch.core import snapshot
-from switch.core.proposals import Absorb, Configure, Journaled, NetworkRequest, Refuse, Reply, Request
+from switch.core.proposals import Absorb, Configure, Journaled, NetworkRequest, Refuse, Reply, Request, Store
 from switch.core.records import Role
 from switch.core.rules import Limits
 
@@ -84,7 +84,7 @@ def test_an_approval_that_is_undone_has_a_row_of_its_own_and_its_reversal_anothe
     pair.tend()
     assert rows(pair) == [(1, "undone", "APPROVED"), (2, "request", "DECLINED")]
     pair.receive(net, answer_to(pair.sent(net, Role.ADVICE)[-1]))
-    assert rows(pair)[2:] == [(3, "advice", None)]
+    assert rows(pair)[2:] == [(3, "advice", "APPROVED")]
     assert [pair.state.journal[number].transaction for number in (1, 2, 3)] == [1, 1, 1]
     assert pair.state.journal[3].advice == 1 and pair.state.journal[3].target == "net"
 
@@ -217,13 +217,12 @@ def test_what_is_in_flight_at_the_bound_is_finished_and_kept():
 
 def test_advices_go_on_at_the_bound_and_wait_at_their_sender_at_twice_the_bound():
     pair, terminal, net = full()
-    reversal = {"mti": "0420", "de90": "0200" + "0" * 38}
     for number in (3, 4):
-        assert isinstance(pair.receive(terminal, card(number, **reversal)), Request)
-        pair.receive(net, answer_to(pair.forwarded(net)))
-        pair.ack(terminal)
+        assert isinstance(pair.receive(terminal, card(number, mti="0220")), Store)
+        pair.tend()
+        pair.receive(net, answer_to(pair.sent(net, Role.ADVICE)[-1]))
     assert [kind for _, kind, _ in rows(pair)] == ["request", "request", "advice", "advice"]
-    held = pair.receive(terminal, card(5, **reversal))
+    held = pair.receive(terminal, card(5, mti="0220"))
     assert isinstance(held, Absorb) and held.reason == "advice: the journal is full"
 
 

@@ -10,6 +10,7 @@ from engines import CARDS, FRAMER, UTC, Pair, answer_to, card, network, rules, s
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from invariants import check_totals
 
 from messages.message import MessageError
 from switch.core.proposals import Acked, Configure, Connected, End, Leaving, Move, Open, Piece, Snapshot
@@ -343,6 +344,7 @@ class Races(RuleBasedStateMachine):
             for id_ in self._alive("net"):
                 self.pair.ack(id_)
         assert not self.pair.state.transactions and not self.pair.state.in_flight and not self.pair.state.pending
+        check_totals(self.pair.seen, self.pair.state)
 
 
 TestRaces = Races.TestCase

@@ -2,7 +2,7 @@
 
 import pytest
 from engines import DIALECT, Pair, answer_to, card, rules
-from test_core_totals import _told, dated, pay  # noqa: F401 - a fixture for every test here
+from test_core_totals import dated, pay
 
 from messages.iso8583.codec import Iso8583Codec
 from messages.iso8583.options import Iso8583Options

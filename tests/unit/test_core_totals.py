@@ -1,31 +1,16 @@
 """Totals: each link's own view of what was decided, by business date, once, whatever repeats, is undone or takes over."""
 
 import pytest
-from engines import DIALECT, Pair, answer_to, card, rules
+from engines import CARDS, DIALECT, Pair, answer_to, card, rules
 from msgspec.structs import replace
+from test_core_store import reversal
+from test_core_unsent import RULE, given, no_pin
 
-from messages.iso8583.codec import Iso8583Codec
-from messages.message import Kind, Summary, Trait
+from switch.core.proposals import AdviceSend, Settle
 from switch.core.records import Counted, Role
 from switch.core.rules import Limits
 
 AMOUNT = 1_000  # of card()
-
-
-@pytest.fixture(autouse=True)
-def _told(monkeypatch):
-    """Summaries as profiles will give them."""
-    decode = Iso8583Codec.decode
-
-    def told(self, payload):
-        message = decode(self, payload)
-        if message.kind not in (Kind.REQUEST, Kind.ADVICE):
-            return message
-        traits = Trait.REVERSAL if message.attributes.type.startswith("04") else Trait.MONEY
-        about = message.attributes
-        return replace(message, summary=Summary("purchase", int(traits), about.amount or 0, about.currency))
-
-    monkeypatch.setattr(Iso8583Codec, "decode", told)
 
 
 def figures(pair, link):
@@ -39,7 +24,7 @@ def figures(pair, link):
 
 
 def dated(pair, **dates):
-    """As cutovers will set them."""
+    """As cutovers set them."""
     for engine in pair.engines.values():
         for link, date in dates.items():
             engine.state.put_date(link, date)
@@ -50,6 +35,12 @@ def pay(pair, terminal, net, number=1, answer=None, **changes):
     pair.receive(terminal, card(number, **changes))
     pair.receive(net, answer or answer_to(pair.forwarded(net)))
     pair.ack(terminal)
+
+
+def tell(pair, net, code="00"):
+    """Each advice that is due goes out and is answered."""
+    while any(isinstance(due, AdviceSend) for due in pair.tend()):
+        pair.receive(net, answer_to(pair.sent(net, Role.ADVICE)[-1], code))
 
 
 def test_both_links_count_what_was_approved():
@@ -101,10 +92,12 @@ def test_an_approval_that_was_undone_is_approved_and_reversed_at_the_target_and_
     assert figures(pair, "net") == {("", "approved"): (1, AMOUNT), ("", "reversal"): (1, AMOUNT)}
 
 
-def test_a_terminals_reversal_counts_at_both():
+def test_a_reversal_of_what_is_not_known_here_counts_at_both():
+    """What it is about may have been approved before outcomes were forgotten."""
     pair = Pair()
     terminal, net = pair.accept(), pair.connect()
-    pay(pair, terminal, net, mti="0420", de90="0200" + "0" * 38)
+    pair.receive(terminal, reversal(9))
+    tell(pair, net)
     assert figures(pair, "pos") == figures(pair, "net") == {("", "reversal"): (1, AMOUNT)}
 
 
@@ -194,3 +187,231 @@ def test_none_are_kept_where_none_are_wanted():
     terminal, net = pair.accept(), pair.connect()
     pay(pair, terminal, net)
     assert pair.state.totals == {}
+
+
+# --- advices of terminals, stand-in, what is sent elsewhere
+
+ONE = (1, AMOUNT)
+STORED = Limits(journal_waiting_max=100)
+
+
+def stored(**links):
+    pair = Pair(rules(limits=STORED, net={"timeout_ms": 1_000, "advice_retry_ms": 100} | links.pop("net", {}), **links))
+    return pair, pair.accept(), pair.connect()
+
+
+def rows(pair):
+    """(kind, decision, transaction, advice) of each row, in order."""
+    items = [pair.state.journal[number] for number in sorted(pair.state.journal)]
+    return [(i.kind.value, i.outcome and i.outcome.decision.name, i.transaction, i.advice) for i in items]
+
+
+def test_a_completion_counts_at_its_source_when_it_is_kept_and_at_its_target_when_that_has_it():
+    pair, terminal, net = stored()
+    pair.receive(terminal, card(mti="0220"))
+    assert figures(pair, "pos") == {("", "advice"): ONE} and not figures(pair, "net") and not rows(pair)
+    tell(pair, net)
+    assert figures(pair, "pos") == figures(pair, "net") == {("", "advice"): ONE}
+    assert rows(pair) == [("advice", "APPROVED", 0, 1)]
+
+
+def test_a_reversal_after_its_original_is_over_leaves_a_row_of_what_it_undid():
+    pair, terminal, net = stored()
+    pay(pair, terminal, net)
+    pair.receive(terminal, reversal())
+    assert rows(pair) == [("request", "APPROVED", 1, 0), ("undone", "APPROVED", 1, 0)]
+    tell(pair, net)
+    assert rows(pair)[2:] == [("advice", "APPROVED", 1, 1)]
+    assert figures(pair, "pos") == figures(pair, "net") == {("", "approved"): ONE, ("", "reversal"): ONE}
+
+
+def test_the_same_before_the_terminal_has_acknowledged_the_approval():
+    pair, terminal, net = stored()
+    pair.receive(terminal, card())
+    pair.receive(net, answer_to(pair.forwarded(net)))
+    pair.receive(terminal, reversal())
+    pair.ack(terminal)
+    tell(pair, net)
+    assert rows(pair) == [
+        ("request", "APPROVED", 1, 0), ("undone", "APPROVED", 1, 0), ("advice", "APPROVED", 1, 1),
+    ]  # fmt: skip
+    assert figures(pair, "pos") == figures(pair, "net") == {("", "approved"): ONE, ("", "reversal"): ONE}
+
+
+def test_a_reversal_of_what_is_in_flight_moves_nothing_at_its_source():
+    pair, terminal, net = stored()
+    pair.receive(terminal, card())
+    pair.receive(terminal, reversal())
+    pair.receive(net, partly(pair, net))
+    pair.ack(terminal)
+    tell(pair, net)
+    assert figures(pair, "pos") == {("", "declined"): ONE, ("", "cancelled"): ONE}
+    part = (1, AMOUNT // 4)
+    assert figures(pair, "net") == {("", "approved"): part, ("", "reversal"): part}
+    assert rows(pair) == [("request", "DECLINED", 1, 0), ("advice", "APPROVED", 1, 1)]
+
+
+def partly(pair, net):
+    """The approval of a quarter."""
+    told = DIALECT.decode(answer_to(pair.forwarded(net), "10"))
+    return DIALECT.assemble(told.mti, {**told.raw, 4: DIALECT.encode_field(4, f"{AMOUNT // 4:012d}")})
+
+
+def test_one_that_is_not_needed_is_dropped_and_has_a_row():
+    pair, terminal, net = stored()
+    pair.receive(terminal, card())
+    pair.receive(terminal, reversal())
+    pair.receive(net, answer_to(pair.forwarded(net), "51"))
+    pair.ack(terminal)
+    pair.receive(terminal, reversal(stan=777))
+    assert not pair.state.advices
+    assert rows(pair) == [("dropped", None, 1, 1), ("request", "DECLINED", 1, 0), ("dropped", "APPROVED", 1, 0)]
+    assert figures(pair, "pos") == {("", "declined"): ONE, ("", "cancelled"): (2, 2 * AMOUNT)}
+    assert figures(pair, "net") == {("", "declined"): ONE}
+
+
+def test_one_whose_original_timed_out_is_no_reversal_of_an_approval():
+    pair, terminal, net = stored()
+    pair.receive(terminal, card())
+    pair.receive(terminal, reversal())
+    pair.pass_ms(1_000)
+    tell(pair, net)
+    pair.ack(terminal)
+    assert figures(pair, "net") == {("", "cancelled"): ONE}
+    assert figures(pair, "pos") == {("", "declined"): ONE, ("", "cancelled"): ONE}
+
+
+def test_a_target_that_knows_no_original_has_moved_nothing():
+    pair, terminal, net = stored(net={"advice_not_found_tries": 1})
+    pair.receive(terminal, reversal(9))
+    pair.receive(terminal, card(8, mti="0220"))
+    tell(pair, net, "25")
+    assert figures(pair, "net") == {("", "cancelled"): ONE, ("", "declined"): ONE}
+    assert [row[:2] for row in rows(pair)] == [("advice", "DECLINED")] * 2
+
+
+def test_what_an_operator_settles_has_a_row_and_is_in_no_total_of_its_target():
+    pair, terminal, net = stored()
+    pair.receive(terminal, card(mti="0220"))
+    pair.tend()
+    pair.receive(net, answer_to(pair.sent(net, Role.ADVICE)[-1], "30"))
+    assert not rows(pair)
+    pair.append("a", Settle(1, True))
+    assert not rows(pair), "it is tried again"
+    tell(pair, net, "30")
+    pair.append("a", Settle(1, False))
+    assert rows(pair) == [("settled", "DECLINED", 0, 1)] and pair.state.journal[1].outcome.code == "30"
+    assert not figures(pair, "net")
+
+
+def test_a_reversal_of_an_approval_in_part_takes_back_that_part():
+    pair, terminal, net = stored()
+    pair.receive(terminal, card())
+    pair.receive(net, partly(pair, net))
+    pair.ack(terminal)
+    pair.receive(terminal, reversal())
+    tell(pair, net)
+    part = (1, AMOUNT // 4)
+    assert figures(pair, "pos") == figures(pair, "net") == {("", "approved"): part, ("", "reversal"): part}
+
+
+@pytest.mark.parametrize("acknowledged", [True, False])
+def test_a_reversal_in_part_and_then_of_the_rest(acknowledged):
+    pair, terminal, net = stored()
+    pair.receive(terminal, card())
+    pair.receive(net, answer_to(pair.forwarded(net)))
+    if acknowledged:
+        pair.ack(terminal)
+    pair.receive(terminal, reversal(de95=f"{400:012d}{0:012d}C00000000C00000000"))
+    assert figures(pair, "pos") == {("", "approved"): ONE, ("", "reversal"): (1, 600)}
+    assert rows(pair) == [("request", "APPROVED", 1, 0)]
+    tell(pair, net)
+    pair.receive(terminal, reversal(stan=777))
+    pair.ack(terminal)
+    tell(pair, net)
+    assert figures(pair, "pos") == figures(pair, "net") == {("", "approved"): ONE, ("", "reversal"): (2, AMOUNT)}
+    assert [row[0] for row in rows(pair)] == ["request", "advice", "undone", "advice"]
+
+
+def test_a_source_that_takes_no_part_is_declined_and_its_issuer_reversed():
+    pair, terminal, net = stored(pos={"iso8583": replace(CARDS, partial=False)})
+    pair.receive(terminal, card())
+    pair.receive(net, partly(pair, net))
+    pair.ack(terminal)
+    tell(pair, net)
+    part = (1, AMOUNT // 4)
+    assert figures(pair, "net") == {("", "approved"): part, ("", "reversal"): part}
+    assert figures(pair, "pos") == {("", "declined"): ONE}
+
+
+def test_a_reversed_completion_is_undone_by_its_advice():
+    pair, terminal, net = stored()
+    pair.receive(terminal, card(mti="0220"))
+    original = f"0220{1:06d}0301100000{'123456'.zfill(11)}{0:011d}"
+    pair.receive(terminal, card(501, mti="0400", de90=original))
+    tell(pair, net)
+    assert rows(pair) == [("undone", "APPROVED", 0, 1), ("advice", "APPROVED", 0, 1), ("advice", "APPROVED", 0, 2)]
+    assert figures(pair, "pos") == figures(pair, "net") == {("", "advice"): ONE, ("", "reversal"): ONE}
+
+
+def test_stand_in_is_an_approval_of_its_source_and_an_advice_of_its_target():
+    pair = Pair(replace(given([RULE]), limits=STORED))
+    dated(pair, net="0301")
+    terminal = pair.accept()
+    pair.receive(terminal, no_pin())
+    pair.tend()
+    pair.ack(terminal)
+    net = pair.connect()
+    pair.receive(terminal, reversal())
+    tell(pair, net)
+    assert figures(pair, "pos") == {("", "approved"): ONE, ("", "reversal"): ONE}
+    assert figures(pair, "net") == {("0301", "advice"): ONE, ("0301", "reversal"): ONE}
+    assert rows(pair) == [
+        ("request", "APPROVED", 1, 0), ("undone", "APPROVED", 1, 0), ("advice", "APPROVED", 1, 1),
+        ("advice", "APPROVED", 1, 2),
+    ]  # fmt: skip
+
+
+def test_stand_in_that_reaches_nobody_is_an_advice_and_a_reversal_of_its_target():
+    pair = Pair(replace(given([RULE]), limits=STORED))
+    terminal = pair.accept()
+    pair.receive(terminal, no_pin())
+    pair.tend()
+    pair.end(terminal, 0)
+    pair.tend()
+    net = pair.connect()
+    tell(pair, net)
+    assert figures(pair, "net") == {("", "advice"): ONE, ("", "reversal"): ONE}
+    assert figures(pair, "pos") == {("", "declined"): ONE}
+
+
+def test_only_the_target_that_answered_counts():
+    pair = Pair(replace(given(), limits=STORED))
+    terminal, net, alt = pair.accept(), pair.connect(), pair.connect("alt")
+    pair.receive(terminal, card())
+    pair.end(net, 0, written=0)
+    pair.tend()
+    pair.receive(alt, answer_to(pair.forwarded(alt)))
+    pair.ack(terminal)
+    assert not figures(pair, "net") and figures(pair, "alt") == figures(pair, "pos") == {("", "approved"): ONE}
+    assert pair.state.journal[1].target == "alt"
+
+
+def test_another_session_for_its_answer_changes_nothing():
+    pair = Pair(replace(given(pos={"redeliver": True}), limits=STORED))
+    one, two, net = pair.accept(), pair.accept(), pair.connect()
+    pair.receive(one, card())
+    pair.end(one, 0)
+    pair.receive(net, answer_to(pair.forwarded(net)))
+    pair.tend()
+    pair.ack(two)
+    assert figures(pair, "pos") == figures(pair, "net") == {("", "approved"): ONE}
+    assert rows(pair) == [("request", "APPROVED", 1, 0)]
+
+
+def test_a_cutover_begins_the_date_under_which_is_counted():
+    pair, terminal, net = stored()
+    fields = {7: "0301100000", 11: "000007", 15: "0302", 70: "201"}
+    pair.receive(net, DIALECT.assemble("0800", {each: DIALECT.encode_field(each, fields[each]) for each in fields}))
+    pay(pair, terminal, net)
+    assert set(figures(pair, "net")) == {("0302", "approved")}
