@@ -5,6 +5,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from messages.facts import Facts
+
 
 class Kind(enum.IntEnum):
     """What a message wants of its receiver (ISO 8583 message class and function; ISO 20022 message type)."""
@@ -170,6 +172,23 @@ class MessageError(Exception):
         super().__init__(reason + where)
 
 
+class Reconciliation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Numbers and amounts (minor units) of one link and business date, as DE74 to 89 name them."""
+
+    credits: int = 0
+    credit_reversals: int = 0
+    debits: int = 0
+    debit_reversals: int = 0
+    transfers: int = 0
+    transfer_reversals: int = 0
+    inquiries: int = 0
+    authorizations: int = 0
+    credit_amount: int = 0
+    credit_reversal_amount: int = 0
+    debit_amount: int = 0
+    debit_reversal_amount: int = 0
+
+
 class Codec(Protocol):
     """The message side of one link: a dialect or schema set with the link's matching fields and response codes.
 
@@ -244,6 +263,18 @@ class Codec(Protocol):
 
     def difference(self, key: bytes, other: bytes) -> tuple[str, ...]:
         """The fields in which two match keys differ, by name ("DE11")."""
+        ...
+
+    def facts(self, original: bytes, outcome: Outcome | None) -> Facts:
+        """What the journal may say of a request or advice of this link and of its outcome. Raises MessageError."""
+        ...
+
+    def reconciles(self, message: Message) -> tuple[str, str] | None:
+        """Business date (MMDD) and currency, each "" where it does not say, of a request to reconcile; None for others."""
+        ...
+
+    def reconcile(self, message: Message, ours: Reconciliation) -> Outcome:
+        """The outcome of a request to reconcile: approved, in balance, or declined. Raises MessageError."""
         ...
 
     def verdict(self, outcome: Outcome) -> Verdict:

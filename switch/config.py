@@ -28,12 +28,29 @@ class Ops(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     http: dict[str, str] = {}  # node -> host:port of /metrics and /health
 
 
+class Journal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The database of finished transactions; both nodes can write to it, the lead does."""
+
+    url: str = ""  # SQLAlchemy's: "sqlite:////var/lib/switch/journal.db", "postgresql://switch@host/switch"; {node}
+    password_file: str = ""  # its first line is the password: no secret stands in the configuration
+    batch_rows: int = 200  # in one commit, at the most
+    timeout_s: int = 10  # of connecting, and of a statement
+
+    def url_of(self, node: str) -> str:
+        return self.url.replace("{node}", node)
+
+    def password(self) -> str:
+        """Raises OSError when its file cannot be read."""
+        return Path(self.password_file).read_text().splitlines()[0] if self.password_file else ""
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A configuration file."""
 
     pair: Pair
     etcd: EtcdSettings
     ops: Ops = Ops()
+    journal: Journal = Journal()
     limits: Limits = Limits()
     link: list[Link] = []
     route: list[Route] = []
@@ -53,6 +70,10 @@ def load(path: Path) -> Config:
     try:
         config = msgspec.toml.decode(path.read_bytes(), type=Config)
         check(config.rules)
+        if bool(config.journal.url) != bool(config.limits.journal_waiting_max):
+            raise RulesError("a journal needs both: the url in [journal], and in [limits] journal_waiting_max above 0")
+        if config.journal.url and not config.journal.url.startswith(("sqlite:", "postgresql:", "postgresql+psycopg:")):
+            raise RulesError("[journal]: the url begins with sqlite: or postgresql:")
         wires(config.rules, {})  # dialects and schemas are files of this machine: missing ones are told now
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None

@@ -47,6 +47,8 @@ async def serve(config: Config, path: Path, node_name: str, mirror: type[Mirror]
     def ready() -> None:
         notifier.notify("READY=1")
         later.append(asyncio.create_task(_afterwards(node, control)))
+        later.append(asyncio.create_task(node.journal.run()))
+        later[-1].add_done_callback(_ended)
 
     try:
         await node.run(ready)
@@ -67,6 +69,12 @@ async def _beat(notifier: sdnotify.SystemdNotifier) -> None:
 async def _afterwards(node: Node, control: Control) -> None:
     """What may wait until the node serves."""
     await control.start_http()
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    """Nobody awaits it: what it raised is told as what nobody awaited."""
+    if not task.cancelled() and task.exception() is not None:
+        task.get_loop().call_exception_handler({"message": "the journal's writer ended", "exception": task.exception()})
 
 
 def _defect(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:

@@ -29,6 +29,7 @@ from switch.core.proposals import (
 from switch.core.records import Incarnation, Status
 from switch.core.tend import Subject
 from switch.datakeys import DataKeys
+from switch.journal.writer import Writer
 from switch.mirror.entry import Entry
 from switch.mirror.mirror import Mirror
 from switch.mirror.sealing import Sealer
@@ -53,7 +54,8 @@ SYNC_S = 3.0  # how long a joiner waits for the peer's sockets
 NETWORKS_S = 2.0  # how long a node waits for its networks before it listens
 SETTLE_MS = 250.0  # after a hold or takeover: answers that wait in the kernel go before timeouts
 LOUD = {"state.diverged": logging.CRITICAL, "node.heir": logging.WARNING, "transaction.timeout": logging.WARNING,
-        "transaction.undone": logging.WARNING, "link.sign_on_refused": logging.WARNING}  # fmt: skip
+        "transaction.undone": logging.WARNING, "link.sign_on_refused": logging.WARNING,
+        "journal.full": logging.WARNING}  # fmt: skip
 QUIET = {"request.repeated", "request.refused", "advice.queued", "advice.acknowledged"}
 
 
@@ -84,6 +86,7 @@ class Node:
         self.links = Links(self.sessions, node, self._listeners, self.now)
         self.mirror = mirror(config.etcd, config.pair.name, node, Sealer(config.pair.key_file), self)
         self.succession.serve(self.sessions, self.links, self.mirror)
+        self.journal = Writer(lambda: self.config, node, self.engine, self.mirror, self.submit, self.metrics)
         self._ticking = self._activating = False
         self._tend_soon = False
         self._snapshotting: asyncio.Task[None] | None = None
@@ -300,6 +303,8 @@ class Node:
             self._ticking = False
         elif kind == "activate":
             self._activating = False
+        elif kind == "journaled":
+            self.journal.resolved()
         elif kind == "end" and not accepted:
             self.sessions.end_refused(str(key))
         elif kind == "move":

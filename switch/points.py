@@ -23,6 +23,7 @@ POINTS = (
     "move.before", "move.after",  # the proposal of a handover; its application
     "key.before", "key.after",  # a data key made
     "destroy.before", "destroy.after",  # its bytes zeroed, then its id
+    "journal.before", "journal.after",  # a batch committed by the database; Journaled not yet proposed
     "join.after", "live.before", "leave.before",
 )  # fmt: skip
 

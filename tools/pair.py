@@ -73,6 +73,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     etcd: dict[str, Any] = {}
     etcd_quota_bytes: int = 1 << 30  # of its members' databases
     pair: dict[str, Any] = {}
+    journal: dict[str, Any] = {}
     issuer_options: tuple[str, ...] = ()  # of switch-sim issuer
     bank_options: tuple[str, ...] = ()
 
@@ -98,6 +99,7 @@ def configuration(ports: Ports, endpoints: list[str], directory: Path, settings:
         "etcd": {"endpoints": endpoints, **settings.etcd},
         "ops": {"http": local(ports.http)},
         "limits": settings.limits,
+        "journal": settings.journal,
         "link": [
             {"name": "terminals", "listen": local(ports.terminals), **cards, **settings.terminals},
             {"name": "banks", "listen": local(ports.banks), **transfers, **settings.banks},

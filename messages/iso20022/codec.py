@@ -6,6 +6,8 @@ from hashlib import blake2b
 import msgspec
 from lxml import etree
 
+from messages.facts import Facts
+from messages.iso20022 import journal
 from messages.iso20022.facts import (
     CreditTransfer,
     References,
@@ -30,6 +32,7 @@ from messages.message import (
     Outbound,
     Outcome,
     Reason,
+    Reconciliation,
     Summary,
     Trait,
     Verdict,
@@ -150,6 +153,16 @@ class Iso20022Codec:
         if not isinstance(body.facts, CreditTransfer):
             raise MessageError("is not a request", "/Document")
         return remember(body.message, body.facts).encode()
+
+    def facts(self, original: bytes, outcome: Outcome | None) -> Facts:
+        return journal.facts(original)
+
+    def reconciles(self, message: Message) -> tuple[str, str] | None:
+        """None: no message of this rail asks to."""
+        return None
+
+    def reconcile(self, message: Message, ours: Reconciliation) -> Outcome:
+        raise MessageError("ISO 20022 has no reconciliation message", "/Document")
 
     def forward(
         self,

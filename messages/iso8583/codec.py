@@ -6,6 +6,8 @@ from types import MappingProxyType
 
 from msgspec import structs
 
+from messages.facts import Facts
+from messages.iso8583 import journal, reconciliation
 from messages.iso8583.administrative import Complaint
 from messages.iso8583.advices import Advices, utc_time
 from messages.iso8583.codes import LinkCodes
@@ -34,6 +36,7 @@ from messages.message import (
     Outbound,
     Outcome,
     Reason,
+    Reconciliation,
     Summary,
     Verdict,
 )
@@ -112,6 +115,15 @@ class Iso8583Codec:
 
     def original(self, message: Message) -> bytes:
         return pack(request_record(message.body))
+
+    def facts(self, original: bytes, outcome: Outcome | None) -> Facts:
+        return journal.facts(original, outcome)
+
+    def reconciles(self, message: Message) -> tuple[str, str] | None:
+        return reconciliation.period(message.body) if reconciliation.is_reconciliation(message.body.mti) else None
+
+    def reconcile(self, message: Message, ours: Reconciliation) -> Outcome:
+        return reconciliation.reconcile(self.dialect, message.body, ours)
 
     def forward(
         self,

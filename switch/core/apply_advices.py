@@ -5,9 +5,10 @@ from zlib import crc32
 from msgspec.structs import replace
 
 from messages.message import Verdict
+from switch.core.apply_journal import record_advice, record_dropped, record_settled
 from switch.core.fold import Fold, queued, rule
 from switch.core.proposals import AdviceAnswer, AdviceSend, OwnAdvice, Park, Settle
-from switch.core.records import Advice, Role
+from switch.core.records import Advice, Books, Role
 from switch.core.rules import Link
 
 DOUBLED_MAX = 16  # times that a wait is doubled
@@ -32,17 +33,18 @@ def fits(fold: Fold, link: str, advice: OwnAdvice) -> bool:
     return not advice.payload or free(fold, link, advice.match_key, advice.stan)
 
 
-def queue_advice(fold: Fold, link: str, advice: OwnAdvice, about: bytes, after: int = 0) -> int:
-    """Keep an advice for the link; its number, or 0 where there is none. `about`, `after`: see `Advice`."""
+def queue_advice(
+    fold: Fold, link: str, advice: OwnAdvice, about: bytes, books: Books | None = None, after: int = 0
+) -> int:
+    """Keep an advice for the link; its number, or 0 where there is none. `about`, `books`, `after`: see `Advice`."""
     if not advice.payload:
         return 0
     number = fold.state.meta.advice + 1
     fold.state.put_meta(None, replace(fold.state.meta, advice=number))
     record_stan(fold, link, advice.stan)
-    fold.state.put_advice(
-        number,
-        Advice(number, link, advice.payload, advice.match_key, advice.stan, about, after, fold.state.meta.clock_ms),
-    )
+    clock = fold.state.meta.clock_ms
+    new = Advice(number, link, advice.payload, advice.match_key, advice.stan, about, after, clock, books=books)
+    fold.state.put_advice(number, new)
     fold.note("advice.queued", advice=number, link=link)
     return number
 
@@ -87,6 +89,7 @@ def advice_answer(fold: Fold, p: AdviceAnswer) -> bool:
     elif p.verdict is Verdict.REFUSED or (unknown and link.advice_not_found == "park"):
         _park(fold, advice, p.code)
     else:
+        record_advice(fold, advice, p)
         fold.state.put_advice(advice.id, None)
         fold.note("advice.acknowledged", advice=advice.id, link=advice.link)
     return True
@@ -116,6 +119,8 @@ def settle(fold: Fold, p: Settle) -> bool:
     advice = fold.state.advices.get(p.advice)
     if advice is None or not advice.parked:
         return False
+    if not p.retry:
+        record_settled(fold, advice)
     again = replace(advice, parked="", tries=0, due_ms=0, queued_ms=fold.state.meta.clock_ms) if p.retry else None
     fold.state.put_advice(advice.id, again)
     fold.note("advice.retried" if p.retry else "advice.settled", advice=advice.id, link=advice.link, by=fold.by)
@@ -126,6 +131,7 @@ def drop_advice(fold: Fold, number: int) -> None:
     """It is not needed any more, and no copy of it ever went out."""
     advice = fold.state.advices.get(number)
     if advice is not None and not advice.tries:
+        record_dropped(fold, advice)
         fold.state.put_advice(number, None)
         fold.note("advice.dropped", advice=number, link=advice.link)
 
@@ -134,6 +140,7 @@ def advice_delivered(fold: Fold, number: int) -> None:
     """The remote kernel has a whole copy: enough for an advice that no answer follows."""
     advice = fold.state.advices.get(number)
     if advice is not None and not advice.match_key:
+        record_advice(fold, advice)
         fold.state.put_advice(number, None)
         fold.note("advice.acknowledged", advice=number, link=advice.link)
 

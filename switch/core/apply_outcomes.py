@@ -4,13 +4,14 @@ from msgspec.structs import replace
 
 from messages.message import Decision, Outcome, Trait
 from switch.core.apply_advices import drop_advice
+from switch.core.apply_journal import record_finished
 from switch.core.fold import Fold, queued, rule
 from switch.core.proposals import Forget, Frames
 from switch.core.records import Fate, Finished, Role, Stage, Transaction
 from switch.core.state import outcome_key
 from switch.core.transitions import Event, move
 
-ROW_BYTES = 96  # of an outcome in a snapshot, beside its key, content, identity and reference, at the most
+ROW_BYTES = 112  # of an outcome in a snapshot, beside its key, content, identity and reference, at the most
 
 
 def answers_all(fold: Fold, transaction: Transaction, frames: Frames) -> bool:
@@ -81,13 +82,14 @@ def moved(fold: Fold, transaction: Transaction, event: Event) -> None:
         fold.state.put_transaction(transaction.id, replace(transaction, stage=stage))
         return
     assert transaction.outcome is not None
+    record_finished(fold, transaction)
     fold.state.put_transaction(transaction.id, None)
     key = outcome_key(transaction.link, transaction.duplicate_key)
     keep(
         fold, key,
         Finished(
             transaction.digest, transaction.outcome, 0, transaction.id, transaction.fate, transaction.summary.identity,
-            transaction.target, transaction.reference, transaction.date,
+            transaction.target, transaction.reference, transaction.date, transaction.approved,
         ),
     )  # fmt: skip
 

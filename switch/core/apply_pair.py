@@ -22,7 +22,7 @@ def join(fold: Fold, p: Join) -> bool:
     if new.id in state.incarnations:
         return False
     if not state.meta.cluster:
-        state.put_meta(None, replace(state.meta, cluster=p.cluster))
+        state.put_meta(None, replace(state.meta, cluster=p.cluster, origin=p.token))
     state.put_incarnation(new.id, new)
     _prune(fold)
     fold.applied.pair = True

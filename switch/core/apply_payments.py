@@ -4,6 +4,13 @@ from msgspec.structs import replace
 
 from messages.message import Decision
 from switch.core.apply_advices import fits, free, queue_advice, record_stan
+from switch.core.apply_journal import (
+    books,
+    journal_full,
+    record_answer,
+    record_refusal,
+    record_undone,
+)
 from switch.core.apply_outcomes import answers_all, decide, keep, moved
 from switch.core.apply_stand_in import stand_in
 from switch.core.fold import Fold, queued, rule
@@ -20,7 +27,7 @@ from switch.core.proposals import (
     Timeout,
     Undo,
 )
-from switch.core.records import Breaker, Fate, Finished, Out, Rate, Role, Session, Stage, Transaction, Waiter
+from switch.core.records import Breaker, Counted, Fate, Finished, Out, Rate, Role, Session, Stage, Transaction, Waiter
 from switch.core.state import SECOND_MS, outcome_key
 from switch.core.transitions import Event
 
@@ -44,6 +51,7 @@ def request(fold: Fold, p: Request) -> bool:
         or (p.target_session and not _carries(fold, p))
         or p.target not in fold.links
         or len(state.transactions) >= fold.rules.limits.transactions_max
+        or journal_full(fold)
     ):
         return False
     meta = state.meta
@@ -60,7 +68,7 @@ def request(fold: Fold, p: Request) -> bool:
             waiters=(Waiter(p.session, p.header, p.original),), route=p.route, target=p.target, target_session=p.target_session,
             stan=p.stan, match_key=p.match_key, reference=p.reference, date=p.date,
             deadline_ms=meta.clock_ms + p.timeout_ms, stage=Stage.SENT if sent else Stage.UNSENT,
-            unsent=b"" if sent else p.frame,
+            unsent=b"" if sent else p.frame, source_date=state.dates.get(source.link, ""),
         ),
     )  # fmt: skip
     fold.put(replace(source, waiting=source.waiting + 1))
@@ -185,12 +193,13 @@ def refuse(fold: Fold, p: Refuse) -> bool:
             return False
         number = fold.state.meta.transaction
         keep(fold, key, Finished(p.digest, p.outcome, 0, number, Fate.NOTHING, p.summary.identity))
+    record_refusal(fold, session.link, p)
     fold.put(queued(session, p.frame, Role.ANSWER))
     told = {"session": p.session, "link": session.link, "offset": p.start, "code": p.outcome.code}
     if p.flaw:
         fold.note("request.flawed", **told, flaw=p.flaw)
     else:
-        fold.note("request.refused", **told)
+        fold.note("request.refused", **told, why=p.why or None)
     return True
 
 
@@ -212,7 +221,9 @@ def answer(fold: Fold, p: Answer) -> bool:
     fold.put(session)
     if transaction.target in fold.state.breakers:
         fold.state.put_breaker(transaction.target, None)
-    undone = bool(queue_advice(fold, transaction.target, p.undo, _about(transaction)) or transaction.reversal)
+    transaction = record_answer(fold, transaction, p)
+    it = books(transaction, Counted.REVERSAL)
+    undone = bool(queue_advice(fold, transaction.target, p.undo, _about(transaction), it) or transaction.reversal)
     fate = Fate.DECIDED if not p.untold else Fate.UNDONE if undone else Fate.UNKNOWN
     decide(fold, transaction, p.outcome, p.frames, fate)
     return True
@@ -237,7 +248,8 @@ def timeout(fold: Fold, p: Timeout) -> bool:
               session=transaction.target_session)  # fmt: skip
     fold.applied.late.append((transaction.target, transaction.match_key))
     _count_timeout(fold, transaction.target)
-    undone = bool(queue_advice(fold, transaction.target, p.advice, _about(transaction)) or transaction.reversal)
+    it = books(transaction, Counted.CANCELLED)
+    undone = bool(queue_advice(fold, transaction.target, p.advice, _about(transaction), it) or transaction.reversal)
     if p.outcome.decision is Decision.INTERIM and transaction.outcome is None:
         link = fold.links[transaction.target]
         for id_, frame in p.frames:
@@ -280,7 +292,8 @@ def undo(fold: Fold, p: Undo) -> bool:
         return False
     if not answers_all(fold, transaction, p.frames) or not fits(fold, transaction.target, p.advice):
         return False
-    undone = queue_advice(fold, transaction.target, p.advice, _about(transaction))
+    undone = queue_advice(fold, transaction.target, p.advice, _about(transaction), books(transaction, Counted.REVERSAL))
+    record_undone(fold, transaction)
     fold.note("transaction.undone", transaction=p.transaction, link=transaction.link, target=transaction.target,
               reversed=bool(undone))  # fmt: skip
     decide(fold, transaction, p.outcome, p.frames, Fate.UNDONE if undone else Fate.UNKNOWN)
@@ -307,7 +320,8 @@ def redeliver(fold: Fold, p: Redeliver) -> bool:
 @rule(Decide)
 def decide_unsent(fold: Fold, p: Decide) -> bool:
     """No target can have it: refused, or approved by stand-in, whose advice then names it at its target."""
-    transaction = fold.state.transactions.get(p.transaction)
+    state = fold.state
+    transaction = state.transactions.get(p.transaction)
     if transaction is None or transaction.stage is not Stage.UNSENT or not answers_all(fold, transaction, p.frames):
         return False
     approved = p.outcome.decision is Decision.APPROVED
@@ -315,7 +329,10 @@ def decide_unsent(fold: Fold, p: Decide) -> bool:
         return False
     if approved and not stand_in(fold, transaction, p):
         return False
-    queue_advice(fold, transaction.target, p.advice, _about(transaction))
+    if approved:
+        date = state.dates.get(transaction.target, "")
+        transaction = replace(transaction, approved=transaction.summary.amount, date=date)
+    queue_advice(fold, transaction.target, p.advice, _about(transaction), books(transaction, Counted.ADVICE))
     fold.note("transaction.decided", transaction=p.transaction, link=transaction.link, target=transaction.target,
               code=p.outcome.code, stand_in=p.stand_in or None)  # fmt: skip
     named = replace(transaction, reference=p.advice.reference, stan=p.advice.stan)

@@ -4,6 +4,7 @@ from msgspec.structs import replace
 
 from messages.message import Outcome, Trait
 from switch.core.apply_advices import free, queue_advice
+from switch.core.apply_journal import record_kept, record_reversed
 from switch.core.apply_outcomes import keep
 from switch.core.fold import Fold, queued, rule
 from switch.core.originals import BLOCKED, Original, Standing, find
@@ -35,10 +36,12 @@ def store(fold: Fold, p: Store) -> bool:
         about = found or original_key(session.link, p.summary.refers or p.duplicate_key)
     after = original.id if isinstance(original, Transaction) and standing is Standing.OPEN else 0
     own = OwnAdvice(p.payload, p.match_key, p.stan, p.reference)
-    number = queue_advice(fold, p.target, own, about, after)
+    kept = record_kept(fold, session.link, p, standing, original)
+    number = queue_advice(fold, p.target, own, about, kept, after)
+    told = 0 if p.summary.is_(Trait.REVERSAL) else kept.summary.amount
     keep(fold, key, Finished(p.digest, p.outcome, 0, state.meta.transaction, Fate.DECIDED, p.summary.identity, p.target,
-                             p.reference))  # fmt: skip
-    if p.refusal is not None and p.summary.is_(Trait.REVERSAL) and not p.summary.is_(Trait.PARTIAL):
+                             p.reference, approved=told, advice=number))  # fmt: skip
+    if p.refusal is not None and p.summary.is_(Trait.REVERSAL):
         _reverse(fold, session.link, p, p.refusal, number, (standing, original, found))
     fold.put(queued(session, p.frame, Role.ANSWER))
     fold.note("advice.stored", session=p.session, link=session.link, target=p.target, advice=number or None,
@@ -49,16 +52,24 @@ def store(fold: Fold, p: Store) -> bool:
 def _reverse(
     fold: Fold, link: str, p: Store, refusal: Outcome, number: int, of: tuple[Standing, Original | None, bytes]
 ) -> None:
-    """The original is refused from here on: its repeats, or itself if it is still to come."""
+    """The original is refused from here on: its repeats, or itself if it is still to come. Of some a part is left."""
     standing, original, found = of
-    state = fold.state
-    if standing is Standing.UNKNOWN and p.summary.refers:
+    state, partial = fold.state, p.summary.is_(Trait.PARTIAL)
+    if standing is Standing.APPROVED and original is not None:
+        original = record_reversed(fold, link, p, original)
+        if partial:
+            changed = replace(original, approved=min(original.approved, p.summary.amount))
+        else:
+            changed = replace(original, approved=0, outcome=refusal, fate=Fate.UNDONE)
+        if isinstance(changed, Transaction):
+            state.put_transaction(changed.id, changed)
+        else:
+            keep(fold, found, changed)
+    elif partial:
+        return
+    elif standing is Standing.UNKNOWN and p.summary.refers:
         blocked = outcome_key(link, BLOCKED + p.summary.refers)
         last = state.meta.transaction
         keep(fold, blocked, Finished(b"", refusal, 0, last, Fate.UNDONE, p.summary.refers, p.target))
     elif isinstance(original, Transaction) and standing is Standing.OPEN:
         state.put_transaction(original.id, replace(original, reversal=number or -1))
-    elif isinstance(original, Transaction) and standing is Standing.APPROVED:
-        state.put_transaction(original.id, replace(original, outcome=refusal, fate=Fate.UNDONE))
-    elif isinstance(original, Finished) and standing is Standing.APPROVED:
-        keep(fold, found, replace(original, outcome=refusal, fate=Fate.UNDONE))

@@ -6,7 +6,18 @@ from itertools import islice
 import msgspec
 
 from messages.framing import Frame
-from messages.message import Cause, Decision, Kind, Message, MessageError, NetworkFunction, Outbound, Reason, Trait
+from messages.message import (
+    Cause,
+    Decision,
+    Kind,
+    Message,
+    MessageError,
+    NetworkFunction,
+    Outbound,
+    Reason,
+    Reconciliation,
+    Trait,
+)
 from switch.core.originals import Standing, find
 from switch.core.proposals import (
     NOTHING,
@@ -22,6 +33,7 @@ from switch.core.proposals import (
     Request,
     Store,
 )
+from switch.core.reconcile import figures
 from switch.core.records import Session, Stage, Transaction, Waiter
 from switch.core.rules import Link, Rules
 from switch.core.state import State, outcome_key
@@ -29,6 +41,7 @@ from switch.core.targets import Choice, Targets
 from switch.core.wires import Wire
 
 NOWHERE = Outbound(b"", b"")
+JOURNAL_FULL = "the journal is full"
 NEAREST_MAX = 200  # pending requests that an unmatched answer is compared with
 
 
@@ -121,6 +134,11 @@ class Offers:
             return self._attach(place, header, message, original, state.transactions[number])
         if message.flaw:
             return self._refuse(place, header, message, original, Reason.FORMAT)
+        if self._journal_full(message.kind):
+            return self._refuse(place, header, message, original, Reason.MALFUNCTION, JOURNAL_FULL)
+        if place.link.reconciliation is not None and (period := wire.codec.reconciles(message)) is not None:
+            ours = figures(state, place.link.name, place.link.reconciliation, *period)
+            return self._reconcile(place, header, message, original, ours)
         if message.kind is Kind.ADVICE:
             return self._store(place, header, message, original)
         if find(state, place.link.name, message.summary.identity)[0] is Standing.BLOCKED:
@@ -200,20 +218,42 @@ class Offers:
         refusal = wire.codec.refuse(original, Reason.REVERSED) if reversal else None
         return Store(
             *place.span, message.duplicate_key, message.digest, original, summary, outcome, frame, standing, refusal,
-            target, outbound.payload, outbound.match_key, stan, outbound.reference,
+            target, outbound.payload, outbound.match_key, stan, outbound.reference, message.attributes.amount or 0,
         )  # fmt: skip
 
-    def _refuse(self, place: Place, header: bytes, message: Message, original: bytes, reason: Reason) -> Input:
+    def _reconcile(
+        self, place: Place, header: bytes, message: Message, original: bytes, ours: Reconciliation
+    ) -> Input:
+        """Answered here, from the totals as they stand now; kept for repeats."""
+        wire = self._wires[place.link.name]
+        try:
+            outcome = wire.codec.reconcile(message, ours)
+        except MessageError:
+            return self._refuse(place, header, message, original, Reason.FORMAT)
+        frame = wire.answer(header, wire.codec.answer(original, outcome, utc=place.utc))
+        why = "in balance" if outcome.decision is Decision.APPROVED else "out of balance"
+        key, digest, summary = message.duplicate_key, message.digest, message.summary
+        return Refuse(*place.span, key, digest, original, summary, outcome, frame, why=why, reconciled=True)
+
+    def _journal_full(self, kind: Kind) -> bool:
+        """Advices are taken twice as long, and then not: their senders repeat them."""
+        limit = self._limits.journal_waiting_max
+        return 0 < limit * (1 if kind is Kind.REQUEST else 2) <= len(self._state.journal)
+
+    def _refuse(
+        self, place: Place, header: bytes, message: Message, original: bytes, reason: Reason, why: str = ""
+    ) -> Input:
         """A local answer by record. An advice is never refused: silence makes its sender repeat."""
         flaw = message.flaw if reason is Reason.FORMAT else ""
         if message.kind is Kind.ADVICE:
-            return Absorb(*place.span, f"advice: {flaw or reason}")
+            return Absorb(*place.span, f"advice: {flaw or why or reason}")
         wire = self._wires[place.link.name]
         outcome = wire.codec.refuse(original, reason, flaw)
         frame = wire.answer(header, wire.codec.answer(original, outcome, utc=place.utc))
-        # a different message under a used key must not replace what is kept there; one with a flaw may have no true key
-        key = b"" if reason is Reason.DUPLICATE or flaw else message.duplicate_key
-        return Refuse(*place.span, key, message.digest, original, message.summary, outcome, frame, flaw)
+        # a different message under a used key must not replace what is kept there; one with a flaw may have no true key;
+        # what was not accepted is not kept
+        key = b"" if reason is Reason.DUPLICATE or flaw or why else message.duplicate_key
+        return Refuse(*place.span, key, message.digest, original, message.summary, outcome, frame, flaw, why)
 
     # --- answers
 
@@ -250,7 +290,8 @@ class Offers:
             return Absorb(*place.span, "answer that its source's dialect cannot hold")
         untold = outcome is not message.outcome
         return Answer(
-            *place.span, number, message.match_key, outcome, frames, bool(transaction.reversal), untold, undo
+            *place.span, number, message.match_key, outcome, frames, bool(transaction.reversal), untold, undo,
+            message.attributes.amount,
         )
 
     def _nearest(self, link: Link, message: Message) -> str:

@@ -92,6 +92,7 @@ class Store(Input, frozen=True, tag="store"):
     match_key: bytes
     stan: int
     reference: bytes
+    amount: int = 0  # minor units that it names, as its original's or its own
 
 
 class Attach(Input, frozen=True, tag="attach"):
@@ -121,6 +122,8 @@ class Refuse(Input, frozen=True, tag="refuse"):
     outcome: Outcome
     frame: bytes
     flaw: str = ""  # for the log: "DE41 missing"
+    why: str = ""  # for the log
+    reconciled: bool = False  # the answer to a reconciliation: it may be in balance
 
 
 class Answer(Input, frozen=True, tag="answer"):
@@ -133,6 +136,7 @@ class Answer(Input, frozen=True, tag="answer"):
     reversed: bool  # by its terminal, as the proposer saw it: then an approval is not told
     untold: bool  # an approval that is not told: its terminal reversed it, or its source takes no part of it
     undo: OwnAdvice  # of the latter
+    amount: int | None = None  # minor units, where the answer names them
 
 
 class AdviceAnswer(Input, frozen=True, tag="acknowledge"):
@@ -299,6 +303,12 @@ class Forget(Proposal, frozen=True, tag="forget"):
     segment: int
 
 
+class Journaled(Proposal, frozen=True, tag="journaled"):
+    """All items of the journal up to this number are in a database."""
+
+    upto: int
+
+
 # --- the pair
 
 
@@ -368,7 +378,7 @@ class Snapshot(Proposal, frozen=True, tag="snapshot"):
 AnyProposal = Union[  # noqa: UP007 - msgspec wants one flat union
     Request, Store, Attach, Reply, Refuse, Answer, AdviceAnswer, NetworkRequest, NetworkAnswer, Absorb, Piece,
     Open, Connected, End, Acked,
-    Timeout, Undo, Decide, Resend, Redeliver, NetworkSend, AdviceSend, Park, Settle, Forget,
+    Timeout, Undo, Decide, Resend, Redeliver, NetworkSend, AdviceSend, Park, Settle, Forget, Journaled,
     Join, Live, Activate, Leaving, Leave, Heir, Move, Tick, Configure, Snapshot,
 ]  # fmt: skip
 

@@ -11,6 +11,8 @@ import msgspec
 from messages.message import NetworkFunction, Outcome, Summary
 from switch.core.sealed import Sealed
 
+Dates = tuple[str, str]  # business dates (DE15; "" where a link keeps none) of source and target
+
 
 class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What all items of the state share: immutable, compact, silent about their content."""
@@ -165,6 +167,13 @@ class Transaction(Record, frozen=True):
     redelivered: bool = False  # its answer was tried on another session of its concentrator
     reversal: int = 0  # the advice by which its terminal reversed it before it was decided
     unsent: bytes | Sealed = b""  # UNSENT: the frame, in the format of its target; without a STAN, of its source
+    source_date: str = ""  # business date of its source when it came
+    approved: int = 0  # minor units that its target, or stand-in, has approved
+    booked: bool = False  # its approval is in the books already: it was reversed before its answer was acknowledged
+
+    @property
+    def dates(self) -> Dates:
+        return self.source_date, self.date
 
     @property
     def open(self) -> bool:
@@ -183,6 +192,29 @@ class Finished(Record, frozen=True):
     target: str = ""
     reference: bytes = b""
     date: str = ""
+    approved: int = 0  # as of a transaction; of an advice what it tells; less what a reversal has taken of it
+    advice: int = 0  # that it was kept as: then `number` is of another
+
+
+class Counted(enum.StrEnum):
+    """What a total counts. A link that asks counts what it was told, one that is asked what it answered."""
+
+    APPROVED = "approved"
+    DECLINED = "declined"
+    REVERSAL = "reversal"  # of an approval
+    CANCELLED = "cancelled"  # reversal of what its link never approved, or was never told approved: it moves nothing
+    ADVICE = "advice"
+
+
+class Books(Record, frozen=True):
+    """What journal and totals need of an advice until its target acknowledges it: the message that it came from."""
+
+    link: str
+    original: bytes
+    transaction: int  # that it reverses or tells of; 0: none
+    summary: Summary  # with the amount that it moves
+    dates: Dates
+    counted: Counted  # as what its target counts it
 
 
 class Advice(Record, frozen=True):
@@ -201,6 +233,7 @@ class Advice(Record, frozen=True):
     due_ms: int = 0  # not sent before
     tries: int = 0
     parked: str = ""  # why it waits for an operator: a response code, "unanswered" or "expired"
+    books: Books | None = None
 
 
 class Breaker(Record, frozen=True):
@@ -243,3 +276,6 @@ class Meta(Record, frozen=True):
     snapshot: int = 0  # index of the last snapshot
     log_bytes: int = 0  # of entries since then
     stand_in_day: int = 0  # the newest in the table of cards
+    journal: int = 0  # last number given
+    journaled: int = 0  # last number that is in a database: those after it are in the state
+    origin: str = ""  # of this log: two logs of one pair (etcd was lost) number their journals alike

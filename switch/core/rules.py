@@ -27,6 +27,15 @@ class Tcp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     receive_buffer_bytes: int = 0  # SO_RCVBUF; 0 leaves the kernel's autotuning
 
 
+class Reconciling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The switch answers a link's reconciliation by its totals; as what it counts each profile. Others are debits."""
+
+    credits: tuple[str, ...] = ("refund", "deposit", "original_credit")
+    transfers: tuple[str, ...] = ("transfer",)
+    inquiries: tuple[str, ...] = ("balance", "inquiry", "verification")
+    authorizations: tuple[str, ...] = ("preauth",)
+
+
 class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A configured endpoint: a listener for terminals or banks, or connections to a network or bank."""
 
@@ -73,6 +82,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     reject_flag: str = ""
     keepalive: Literal["absorb", "echo"] = "absorb"  # what a zero-length frame gets
     undeliverable: Literal["reverse", "keep", ""] = ""  # an approval that reached nobody: cards reverse, transfers keep
+    reconciliation: Reconciling | None = None  # a table, empty for its defaults; without one class 5 is routed
     tcp: Tcp = Tcp()
 
     @property
@@ -136,6 +146,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     waiters_max: int = 4  # sessions that wait for one answer: the request and its repeats
     transactions_max: int = 50_000  # in flight over all links
     stand_in_cards_max: int = 50_000  # cards for which stand-in approves on one day
+    journal_waiting_max: int = 0  # items that no database holds yet; with more, requests are declined. 0: no journal
+    totals_dates_max: int = 7  # business dates of a link that are kept; 0: no totals
+    totals_max: int = 20_000  # totals of all links; with more, further ones are counted without profile and currency
     heartbeat_ms: int = 250
     snapshot_entries: int = 1_000  # entries between two snapshots
     snapshot_log_bytes: int = 16_777_216  # or bytes of log
@@ -194,6 +207,8 @@ def check(rules: Rules) -> None:
             raise RulesError(f"{where}: breaker_timeouts needs echoes, which only ISO 8583 has")
         if link.unparseable == "reject" and not _flag_fits(link):
             raise RulesError(f'{where}: give reject_flag as "byte:mask", a byte of the header and two hex digits')
+        if link.reconciliation is not None and link.iso8583 is None:
+            raise RulesError(f"{where}: [link.reconciliation] is for ISO 8583 links")
         if link.outbound and link.connections < 1:
             raise RulesError(f"{where}: connections must be at least 1")
         for address in [*link.listen.values(), *link.connect]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from switch.core.books import JournalItem, Total
 from switch.core.records import (
     Advice,
     Breaker,
@@ -56,6 +57,8 @@ TABLES: dict[str, Table] = {
     "paces": Table(str, int, "put_pace"),
     "rates": Table(str, Rate, "put_rate"),
     "cards": Table(bytes, CardUse, "put_card"),
+    "journal": Table(int, JournalItem, "put_journal"),
+    "totals": Table(str, Total, "put_total"),
 }
 Row = tuple[str, Any, Any]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from switch.core.books import JournalItem, Total
 from switch.core.records import (
     Advice,
     Breaker,
@@ -56,11 +57,13 @@ class State:
         self.stans: dict[str, int] = {}  # "link/node": last applied
         self.closed: dict[int, int] = {}  # segment: log time at which it was closed
         self.marks: dict[str, int] = {}  # frame at which owners died: how many
-        self.dates: dict[str, str] = {}  # link: its business date, MMDD
+        self.dates: dict[str, str] = {}  # link: its business date, DE15 of its last cutover
         self.breakers: dict[str, Breaker] = {}  # link: of those with a timeout since their last answer
         self.paces: dict[str, int] = {}  # link with a paced lane: log time before which nothing more of it is sent
         self.rates: dict[str, Rate] = {}  # "link/name" or "route/name"
         self.cards: dict[bytes, CardUse] = {}  # account key: what stand-in approved for it
+        self.journal: dict[int, JournalItem] = {}  # what no database holds yet: meta.journaled < number <= meta.journal
+        self.totals: dict[str, Total] = {}
         # derived
         self.pending: dict[tuple[str, bytes], int] = {}  # (target, match key): transaction without outcome
         self.in_flight: dict[bytes, int] = {}  # outcome key: transaction
@@ -212,6 +215,14 @@ class State:
         self._note("marks", self.put_mark, key, self.marks.get(key))
         _set(self.marks, key, new)
 
+    def put_journal(self, key: int, new: JournalItem | None) -> None:
+        self._note("journal", self.put_journal, key, self.journal.get(key))
+        _set(self.journal, key, new)
+
+    def put_total(self, key: str, new: Total | None) -> None:
+        self._note("totals", self.put_total, key, self.totals.get(key))
+        _set(self.totals, key, new)
+
     def put_date(self, key: str, new: str | None) -> None:
         self._note("dates", self.put_date, key, self.dates.get(key))
         _set(self.dates, key, new)
@@ -300,7 +311,7 @@ class State:
             "transactions": self.transactions, "advices": self.advices, "outcomes": self.outcomes,
             "stans": self.stans, "closed": self.closed, "marks": self.marks, "dates": self.dates,
             "breakers": self.breakers, "paces": self.paces, "rates": self.rates,
-            "cards": self.cards,
+            "cards": self.cards, "journal": self.journal, "totals": self.totals,
         }  # fmt: skip
         digests = self._digests
         for place, old in self._changed.items():

@@ -47,6 +47,7 @@ def status(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
         "advices": len(state.advices),
         "takeovers": [msgspec.to_builtins(each) for each in node.succession.takeovers],
         "data_keys": node.keys.health(),
+        "journal": node.journal.health(),
         "mirror": node.mirror.health(),
     }
 
@@ -100,6 +101,12 @@ def settle(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
     node.submit(Settle(number, bool(request["retry"])), ("settle", number))
     return {}
 
+def totals(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
+    state = node.engine.state
+    fields = ("link", "date", "profile", "currency", "counted", "count", "amount")
+    rows = [state.totals[key] for key in sorted(state.totals)]
+    return {"totals": [{name: getattr(row, name) for name in fields} for row in rows]}
+
 
 def reload(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
     node.reload()
@@ -117,7 +124,7 @@ def metrics(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
 
 COMMANDS: dict[str, Callable[["Node", dict[str, Any]], dict[str, Any]]] = {
     "status": status, "sessions": sessions, "links": links, "reload": reload, "rotate-key": rotate_key,
-    "metrics": metrics, "advices": advices, "settle": settle,
+    "metrics": metrics, "advices": advices, "settle": settle, "totals": totals,
 }  # fmt: skip
 
 

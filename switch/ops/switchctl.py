@@ -11,6 +11,19 @@ from rich.table import Table
 
 from switch.config import ConfigError, load
 from switch.mirror.sealing import create_key_file
+from switch.ops.books import (
+    SHOWN,
+    CsvOption,
+    DateOption,
+    LastOption,
+    LinkOption,
+    chosen,
+    columns,
+    journal_rows,
+    newest,
+    shown,
+    write_csv,
+)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console()
@@ -96,6 +109,31 @@ def settle(number: int, config: ConfigOption = CONFIG, node: NodeOption = "a") -
 @app.command(help="The metrics, in Prometheus' text format.")
 def metrics(config: ConfigOption = CONFIG, node: NodeOption = "a") -> None:
     print(ask(config, node, "metrics")["metrics"], end="")
+
+
+@app.command(help="Counts and amounts by link and business date: the settlement extract.")
+def totals(
+    config: ConfigOption = CONFIG, node: NodeOption = "a", link: LinkOption = "", date: DateOption = "",
+    csv: CsvOption = None, as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    rows = chosen(ask(config, node, "totals")["totals"], link, date)
+    if csv is None:
+        show({"totals": rows}, as_json)
+    else:
+        write_csv(csv, ["link", "date", "profile", "currency", "counted", "count", "amount"], rows)
+
+
+@app.command(help="Finished transactions, from the journal's databases; works without the nodes.")
+def journal(
+    config: ConfigOption = CONFIG, link: LinkOption = "", date: DateOption = "", last: LastOption = 50,
+    csv: CsvOption = None, as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    names = columns() if csv is not None or as_json else SHOWN
+    rows = shown(newest(journal_rows(config, link, date, last), last), names)
+    if csv is None:
+        show({"journal": rows}, as_json)
+    else:
+        write_csv(csv, list(names), rows)
 
 
 @app.command(help="Check a configuration file.")

@@ -1,6 +1,7 @@
 """The invariants: looked at whenever something happens, and at the end."""
 
 import logging
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from outside import PAN, PINBLOCK, TRACK
@@ -27,6 +28,8 @@ class Checks:
         self.entries = 0
         self.resets_excused = False
         self.patience_s = 0.0  # a request that is older is declined, not forwarded; 0: is not looked at
+        self._in_flight: list[bytes] = []  # entries that were appended, and not known to both nodes, as etcd went away
+        self._logged: deque[tuple[int, bytes, bytes]] = deque(maxlen=64)  # the last entries: index, key, value
         self._committed: list[float] = []  # when each entry of the log was
         self._clock: tuple[int, int] | None = None  # log time as first looked at: the entry that advanced it, and its value
         self._snapshot = 0  # what the pointer names
@@ -68,6 +71,7 @@ class Checks:
         That is a fault of the older software. The newer gives it nothing back.
         """
         return all(unit.node is None or unit.node.engine.version == 1 for unit in self._simulation.units.values())
+
     def _unneeded(self, key: str) -> None:
         """A data key is destroyed. Who joins may still be at entries of before, but acts only when it has caught up."""
         for unit in self._simulation.units.values():
@@ -84,6 +88,7 @@ class Checks:
         if b"/log/" in key:
             self.entries += 1
             self._committed.append(self._world.now)
+            self._logged.append((self.entries, key, value))
         if any(secret in value for secret in SECRETS):
             raise Violation(f"card data in etcd: {key.decode()}")
         if key == b"/switch/sim/snapshot":
@@ -91,6 +96,20 @@ class Checks:
             if index < self._snapshot:
                 raise Violation(f"the snapshot's pointer went back from {self._snapshot} to {index}")
             self._snapshot = index
+
+    def etcd_away(self, patience_s: float) -> None:
+        """From now on what is older is not forwarded. That is no promise for entries whose append had begun.
+
+        Their fate is told by the log when it is there again: what is in it is forwarded, however late that is.
+        """
+        self.patience_s = patience_s
+        units = [unit for unit in self._units() if unit.alive]
+        known = min((unit.node.engine.state.index for unit in units), default=0)
+        for unit in units:
+            appender = unit.node.mirror._appender
+            sent = [(batch.key, batch.value) for batch in appender._unseen.values()]
+            sent += [(key, value) for index, key, value in self._logged if index > known]
+            self._in_flight += [appender._sealer.open(key, value) for key, value in sent]
 
     def _touched(self, kind: str, process: Process, end: Any, offset: int, size: int) -> None:
         """A session's socket is read or written: by nobody but its owner, and as the state says that it has applied."""
@@ -139,6 +158,9 @@ class Checks:
         self._ledger()
         self._streams()
         self._states()
+        for unit in self._units():
+            if unit.node.engine.rules.limits.journal_waiting_max:
+                self._simulation.database.check(unit.node.engine.state)
 
     def _ledger(self) -> None:
         """The issuer's ledger equals what terminals know."""
@@ -152,7 +174,8 @@ class Checks:
                     if standing and not request.answers and not self.resets_excused:
                         raise Violation(f"rrn={request.rrn} stands at the issuer, and its terminal is gone without an answer")
                     continue
-                if self.patience_s and entry is not None and entry.requests:
+                in_flight = any(request.rrn.encode() in body for body in self._in_flight)
+                if self.patience_s and entry is not None and entry.requests and not in_flight:
                     age_s = entry.heard_s - request.sent_s
                     if age_s > self.patience_s:
                         raise Violation(f"rrn={request.rrn} was {age_s:.1f} s old when it was forwarded")

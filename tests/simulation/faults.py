@@ -308,7 +308,7 @@ def etcd_away(dice: random.Random) -> Fault:
         simulation.cluster.down(seconds, refusing=True)
         simulation.busy_until = max(simulation.busy_until, simulation.world.now + seconds)
         if simulation.plan.members == len(simulation.plan.faults) == 1:  # else a late attempt may win over its settling
-            simulation.checks.patience_s = 1.5
+            simulation.checks.etcd_away(1.5)
 
     return Fault(f"etcd: away for {seconds * 1000:.0f} ms", strike, seconds)
 

@@ -30,6 +30,8 @@ from tcp import OUTPUT
 from witness import LOG, Witness
 from world import Violation, World
 
+from switch.config import Journal
+
 DIRECTORY = Path(__file__).parent / "golden"
 SEPARATOR = "----\n"
 STEP_S = 15.0  # of virtual time: what a step waits for has happened by then, or never will
@@ -140,9 +142,9 @@ class Story(Simulation):
         pos, net = config.link
         replace = msgspec.structs.replace
         net = replace(net, connections=1, echo_interval_ms=0)
-        limits = replace(config.limits, snapshot_entries=self._snapshots or 100_000)
+        limits = replace(config.limits, snapshot_entries=self._snapshots or 100_000, journal_waiting_max=0)
         for unit in self.units.values():
-            unit._config = replace(config, link=[pos, net], limits=limits)
+            unit._config = replace(config, link=[pos, net], limits=limits, journal=Journal())  # a story of its own
 
     def _standing(self, column: str) -> str:
         if column in self.units:

@@ -213,6 +213,7 @@ class NoMetrics:
 
     def __init__(self, node: str) -> None:
         self.simplex = self.held = self.refused = self
+        self.journal_rows = self.journal_failures = self.journal_failing = self
 
     def entry(self, *_: object) -> None: ...
 
@@ -222,7 +223,7 @@ class NoMetrics:
 
     def set(self, *_: object) -> None: ...
 
-    def inc(self) -> None: ...
+    def inc(self, *_: object) -> None: ...
 
 
 Told = Callable[[Process | None, int, str, dict[str, Any]], None]

@@ -4,12 +4,14 @@ import gc
 import tempfile
 import time
 import traceback
+import unittest.mock
 from functools import cache
 from pathlib import Path
 
 import checks
 import faults
 import msgspec
+from database import Database
 from etcd_twin import Cluster, install
 from interpose import PathTwin, installed
 from outside import Issuer, Terminal
@@ -18,7 +20,7 @@ from units import Unit
 from world import Killed, Violation, World
 
 from messages.iso8583.options import Iso8583Options
-from switch.config import Config, Pair
+from switch.config import Config, Journal, Pair
 from switch.core.rules import Limits, Link, Route
 from switch.mirror.sealing import create_key_file
 from switch.mirror.settings import EtcdSettings
@@ -64,7 +66,8 @@ def configuration(members: int = 1, snapshot_entries: int = 40) -> Config:
             endpoints=tuple(f"http://etcd{number}:2379" for number in range(members)), append_timeout_ms=150,
             call_timeout_ms=300, settle_after_ms=300, hold_after_ms=300, watch_stall_ms=300, lease_ttl_s=2,
         ),
-        limits=Limits(snapshot_entries=snapshot_entries, segment_outcomes=10),
+        limits=Limits(snapshot_entries=snapshot_entries, segment_outcomes=10, journal_waiting_max=1_000),
+        journal=Journal(url="postgresql://simulated", batch_rows=4),
         link=[
             Link(name="pos", listen=listen, framing="2-byte-be", frame_max_bytes=2000, iso8583=CARDS,
                  half_close_ms=2_000),
@@ -85,6 +88,7 @@ class Simulation:
         self.plan = plan or faults.draw(world.dice)
         self.network = Network(world)
         self.cluster = Cluster(world, members=self.plan.members)
+        self.database = Database(world)
         self.checks = checks.Checks(self)
         self.busy_until = 0.0  # a fault of a node lasts as long
         self.issuer = Issuer(world, self.network, ISSUER)
@@ -111,6 +115,7 @@ class Simulation:
             with (
                 install(self.cluster),
                 installed(world, self.network, sockets, FcntlModule(self.network), self.checks.told),
+                unittest.mock.patch("switch.journal.writer.in_thread", self.database.in_thread),
             ):
                 try:
                     self._run()
@@ -151,6 +156,7 @@ class Simulation:
         self.world.trace("WORLD", "heals")
         self.cluster.heal()
         self.network.heal()
+        self.database.healed = True
         self.issuer.loss = self.issuer.late = self.issuer.twice = 0.0
         for unit in self.units.values():
             unit.wanted = True
@@ -184,6 +190,8 @@ class Simulation:
                 return f"{name} has open transactions {sorted(state.transactions)}"
             if state.advices:
                 return f"{name} has advices {sorted(state.advices)}"
+            if state.journal:
+                return f"{name} has items of the journal {sorted(state.journal)}"
         return ""
 
     def node_fault(self) -> None:

@@ -86,6 +86,8 @@ class Unit:
             return offer(session, start, end, frame, age_ms, utc)
 
         node.engine.offer = poisonable  # type: ignore[method-assign]
+        if self._config.journal.url:
+            asyncio.create_task(node.journal.run())  # noqa: RUF006 - as in switch/daemon.py; the loop keeps it
         try:
             await node.run(self._ready)
         finally:

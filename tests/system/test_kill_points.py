@@ -39,6 +39,7 @@ TOGETHER = {**AT_WORK, **AT_NEW_CONNECTIONS, **WHILE_STARTING, **WHEN_THE_PEER_R
 ONE_NEWCOMER_ENDS = ("accept.after", "share.before")
 AS_THE_HEIR = {"heir.before": 1, "heir.after": 1, "adopt.before": 5, "adopt.after": 5}
 AT_THE_NETWORK = {"connect.before": 1, "connect.after": 1}
+AT_THE_DATABASE = ("journal.before", "journal.after")  # in test_journal.py: there is none here
 
 # each point on both nodes takes twice as long: with SWITCH_TEST_ALL=1; else on one, in turns
 BOTH = os.environ.get("SWITCH_TEST_ALL") == "1"
@@ -141,7 +142,7 @@ def test_a_node_dies_at(point: str, node: str, switch: Switch, traffic: Traffic,
 
 
 def test_every_point_has_its_case() -> None:
-    assert {*TOGETHER, *AS_THE_LEAD, *AS_THE_HEIR, *AT_THE_NETWORK} == set(POINTS)
+    assert {*TOGETHER, *AS_THE_LEAD, *AS_THE_HEIR, *AT_THE_NETWORK, *AT_THE_DATABASE} == set(POINTS)
 
 
 def test_nothing_was_lost_or_doubled_and_every_session_stayed_open(

@@ -1,11 +1,15 @@
 """What must hold after each entry: of both nodes, of a copy loaded from a snapshot, of every session and request."""
 
+from collections import Counter
+
 from messages.message import Decision, Trait
 from switch.core import snapshot
+from switch.core.books import JournalKind
 from switch.core.proposals import Acked, Attach, End, Input, Redeliver, Refuse, Reply, Request, Store
-from switch.core.records import Role, Stage
+from switch.core.records import Counted, Role, Stage
 from switch.core.state import State, outcome_key
 
+UNDOING = (Counted.REVERSAL, Counted.CANCELLED)
 INDEXES = (
     "pending", "in_flight", "stans_busy", "waiting", "undeliverable", "unsent", "links", "slots", "lanes", "parked",
     "advice_keys", "segments", "nodes",
@@ -19,6 +23,7 @@ class Seen:
         self.outcomes: dict[bytes, object] = {}
         self.told: dict[bytes, object] = {}  # an approval of which a byte was acknowledged
         self.offsets: dict[str, int] = {}
+        self.journal: dict[int, object] = {}
         self.owed: dict[str, int] = {}  # requests taken from a session
         self.answers: dict[str, int] = {}
         self.approvals: dict[str, dict[int, bytes]] = {}  # session: offset of an approval's frame -> key
@@ -36,6 +41,7 @@ def check(pair, proposals, applied) -> None:
         assert _sets(state.originals) == _sets(copy.originals), "index originals"
     assert len(state.marks) <= 100
     _sessions(pair.seen, state)
+    _journal(pair.seen, state)
     _requests(pair, proposals, applied.accepted)
     _bounds(pair, state)
 
@@ -75,6 +81,34 @@ def _sessions(seen: Seen, state: State) -> None:
         assert at == session.output and session.acked <= session.output
         waits = [t.id for t in state.transactions.values() for w in t.waiters if w.session == session.id]
         assert session.waiting == len(waits) == len(set(waits)), "requests that wait are miscounted"
+
+
+def _journal(seen: Seen, state: State) -> None:
+    meta = state.meta
+    assert sorted(state.journal) == list(range(meta.journaled + 1, meta.journal + 1)), "a gap in the journal"
+    for number, item in state.journal.items():
+        assert seen.journal.setdefault(number, item) == item, "an item of the journal has changed"
+    finished = [item.transaction for item in seen.journal.values() if item.kind is JournalKind.REQUEST]
+    assert len(finished) == len(set(finished)), "a transaction is in the journal twice"
+    open_ = {item.id for item in state.transactions.values() if not item.booked}
+    assert not {*finished} & open_, "in the journal before its end"
+    told = [item.advice for item in seen.journal.values() if item.advice and item.kind is not JournalKind.UNDONE]
+    assert len(told) == len(set(told)), "an advice is in the journal twice"
+    assert not {*told} & {*state.advices}, "in the journal before its target has it"
+
+
+def check_totals(seen: Seen, state: State) -> None:
+    """The totals say what the rows say. Only where neither was ever full, and no link is both asked and asking."""
+    rows, counted = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for total in state.totals.values():
+        counted[total.link, "reversal" if total.counted in UNDOING else total.counted.value] += total.count
+    for item in seen.journal.values():
+        approved = item.outcome is not None and item.outcome.decision is Decision.APPROVED
+        if item.kind in (JournalKind.REQUEST, JournalKind.REFUSAL):
+            rows[item.link, "approved" if approved else "declined"] += 1
+    for link in {link for link, _ in rows}:
+        for what in ("approved", "declined"):
+            assert counted[link, what] == rows[link, what], f"{link}: rows and totals of {what} differ"
 
 
 def _requests(pair, proposals, accepted) -> None:

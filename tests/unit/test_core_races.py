@@ -10,13 +10,15 @@ from engines import CARDS, FRAMER, UTC, Pair, answer_to, card, network, rules, s
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from invariants import check_totals
 
 from messages.message import MessageError
 from switch.core.proposals import Acked, Configure, Connected, End, Leaving, Move, Open, Piece, Snapshot
 from switch.core.records import Role
 from switch.core.rules import Limits
 
-LIMITS = Limits(replay_window_ms=3_000, segment_outcomes=2, waiters_max=2, transactions_max=5, outcomes_max=4)
+LIMITS = Limits(replay_window_ms=3_000, segment_outcomes=2, waiters_max=2, transactions_max=5, outcomes_max=4,
+                journal_waiting_max=1_000)  # fmt: skip
 NET = {
     "timeout_ms": 1_500, "inflight_max": 3, "lane_max": 4, "advice_retry_ms": 300, "advice_tries_max": 2,
     "echo_interval_ms": 1_000, "network_timeout_ms": 1_500,
@@ -342,6 +344,7 @@ class Races(RuleBasedStateMachine):
             for id_ in self._alive("net"):
                 self.pair.ack(id_)
         assert not self.pair.state.transactions and not self.pair.state.in_flight and not self.pair.state.pending
+        check_totals(self.pair.seen, self.pair.state)
 
 
 TestRaces = Races.TestCase

@@ -16,7 +16,7 @@ def encoded(view):
 
 def busy():
     """Every table has items: pieces, waiters, pending and finished requests, advices, open and closed segments."""
-    pair = Pair(rules(net={"timeout_ms": 500}, limits=Limits(segment_outcomes=2)))
+    pair = Pair(rules(net={"timeout_ms": 500}, limits=Limits(segment_outcomes=2, journal_waiting_max=100)))
     terminal, net, bank, hub = pair.accept(), pair.connect(), pair.accept("bank"), pair.connect("hub")
     for number in range(1, 6):
         pair.receive(terminal, card(number))
