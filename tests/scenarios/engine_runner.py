@@ -112,7 +112,7 @@ class EngineWorld(Connections):
         proposals = entered.proposals(self.pair.state, value, _rules(self._table))
         return all(self.pair.append(next(iter(self.pair.engines)), *proposals))
 
-    def figure(self, name: str) -> int:
+    def figure(self, name: str) -> int | str:
         entered, link = figure(name)
         return entered.of_state(self.pair.state, link)
 
@@ -126,7 +126,10 @@ def _rules(table: dict[str, Any]) -> Rules:
     for link in table["link"]:
         where = {"connect": ["host:1"]} if "connect" in link else {"listen": {"a": "here:1", "b": "here:2"}}
         links.append({**link, **where})
-    given = {"links": links, "routes": table.get("route", []), "limits": table.get("limits", {})}
+    given = {
+        "links": links, "routes": table.get("route", []), "stand_ins": table.get("stand_in", []),
+        "limits": table.get("limits", {}),
+    }  # fmt: skip
     rules = msgspec.convert(given, Rules)
     check(rules)
     return rules

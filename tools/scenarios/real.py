@@ -271,12 +271,12 @@ class RealWorld:
             changed(self._scenario.table, value)
             self.switch.configure(self.switch.settings)
         before = self.noted("rules.active")[0] if entered.configures else 0
-        accepted = bool(self.switch.ask_any(entered.request(value))["ok"])
+        accepted = bool(self.switch.ask_any(entered.request(self.switch.ask_any, value))["ok"])
         if accepted and entered.configures:
             self._await(lambda: self.noted("rules.active")[0] > before, "the configuration to be active")
         return accepted
 
-    def figure(self, name: str) -> int:
+    def figure(self, name: str) -> int | str:
         entered, link = figure(name)
         with contextlib.suppress(OSError, ValueError):
             return entered.of_answers(self.switch.ask_any, link)

@@ -70,7 +70,7 @@ class Scenario(msgspec.Struct, frozen=True):
     name: str
     title: str
     covers: list[str]
-    table: dict[str, Any]  # links, routes and limits; addresses are the player's
+    table: dict[str, Any]  # links, routes, stand-in and limits; addresses are the player's
     by_hand: list[str]  # hosts whose network management, connecting included, stands in the steps
     real: str  # why it cannot be played on real processes, or ""
     steps: list[Step]
@@ -100,7 +100,7 @@ def load(path: Path) -> Scenario:
 
 
 def _scenario(name: str, given: dict[str, Any]) -> Scenario:
-    known = ("title", "covers", "base", "by_hand", "real", "link", "route", "limits", "step")
+    known = ("title", "covers", "base", "by_hand", "real", "link", "route", "stand_in", "limits", "step")
     if unknown := set(given) - set(known):
         raise ScriptError(f"{', '.join(sorted(unknown))}: not one of {', '.join(known)}")
     if not given.get("title") or not given.get("covers") or not given.get("step"):
