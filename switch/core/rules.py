@@ -194,6 +194,8 @@ def check(rules: Rules) -> None:
             raise RulesError(f"{where}: breaker_timeouts needs echoes, which only ISO 8583 has")
         if link.unparseable == "reject" and not _flag_fits(link):
             raise RulesError(f'{where}: give reject_flag as "byte:mask", a byte of the header and two hex digits')
+        if link.advice_tries_max < 2:
+            raise RulesError(f"{where}: advice_tries_max must be at least 2: an operator's retry is another try")
         if link.outbound and link.connections < 1:
             raise RulesError(f"{where}: connections must be at least 1")
         for address in [*link.listen.values(), *link.connect]:
