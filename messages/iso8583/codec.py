@@ -181,9 +181,11 @@ class Iso8583Codec:
         named = read_reference(reference) if reference else None
         return None if sent is None else self._outbound(*sent, Moment(utc, stan, original=named))
 
-    def stand_in_advice(self, original: bytes, outcome: Outcome, cause: Cause, stan: int, utc: float) -> Outbound:
-        sent = self._advices.stand_in(original, outcome.content, cause, stan, utc)
-        return self._outbound(*sent, Moment(utc, stan))
+    def stand_in_advice(
+        self, original: bytes, outcome: Outcome, cause: Cause, stan: int, utc: float, *, date: str = ""
+    ) -> Outbound:
+        sent = self._advices.stand_in(original, outcome.content, cause, stan, utc, date)
+        return self._outbound(*sent, Moment(utc, stan, date))
 
     def repeat(self, payload: bytes) -> bytes:
         last = self.dialect.mti_length - 1
