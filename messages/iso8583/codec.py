@@ -13,7 +13,7 @@ from messages.iso8583.dialect import Dialect, Iso8583
 from messages.iso8583.field_rules import FieldRules
 from messages.iso8583.keys import field_numbers, key_of
 from messages.iso8583.loader import load_dialect
-from messages.iso8583.mti import answer_mti, is_repeat, is_reversal, kind_of, unmarked
+from messages.iso8583.mti import answer_mti, is_repeat, is_reversal, key_prefix, kind_of, unmarked
 from messages.iso8583.options import Iso8583Options, network_codes
 from messages.iso8583.presence import Presence, error_of, place_of_error
 from messages.iso8583.profiles import Profiles
@@ -98,7 +98,7 @@ class Iso8583Codec:
             kind,
             attributes,
             self._match_key(mti, fields),
-            key_of(mti[1:3], fields, self._duplicate),
+            key_of(key_prefix(mti), fields, self._duplicate),
             b"" if kind in _ANSWERS else self._digest(body),
             is_repeat(mti),
             body,

@@ -200,6 +200,14 @@ def test_a_partial_reversal_leaves_the_approval(pair):
     assert pair.codes(terminal) == ["00"]
 
 
+def test_a_confirmation_may_have_all_fields_of_its_original(pair):
+    terminal, net = pair.accept(), pair.connect()
+    approved(pair, terminal, net)
+    pair.receive(terminal, card(1, mti="0202"))
+    assert pair.codes(terminal) == ["00"] and len(lane(pair)) == 1
+    assert isinstance(pair.receive(terminal, card(1, mti="0203")), Reply) and len(lane(pair)) == 1
+
+
 def test_what_goes_out_has_the_business_date_of_its_day_and_a_reversal_its_originals(pair):
     terminal, net = pair.accept(), pair.connect()
 

@@ -4,6 +4,7 @@ Timers of the configuration run `speed` times as fast, and so does `pass_ms`; wh
 """
 
 import contextlib
+import copy
 import signal
 import socket
 import threading
@@ -267,6 +268,7 @@ class RealWorld:
 
     def operate(self, command: str, value: Any) -> bool:
         entered = COMMANDS[command]
+        former = copy.deepcopy(self._scenario.table)
         if entered.configures:
             changed(self._scenario.table, value)
             self.switch.configure(self.switch.settings)
@@ -274,6 +276,9 @@ class RealWorld:
         accepted = bool(self.switch.ask_any(entered.request(self.switch.ask_any, value))["ok"])
         if accepted and entered.configures:
             self._await(lambda: self.noted("rules.active")[0] > before, "the configuration to be active")
+        elif entered.configures:  # what is refused is not to be found by the next start either
+            self._scenario.table.update(former)
+            self.switch.configure(self.switch.settings)
         return accepted
 
     def figure(self, name: str) -> int | str:
