@@ -242,8 +242,13 @@ class Codec(Protocol):
         """Stand-in: the approval of a request of this link, with an authorisation code made of `stan`."""
         ...
 
-    def stand_in_advice(self, original: bytes, outcome: Outcome, cause: Cause, stan: int, utc: float) -> Outbound:
-        """The advice (0120, 0220) to this link, as the target, of a request that was approved in its place."""
+    def stand_in_advice(
+        self, original: bytes, outcome: Outcome, cause: Cause, stan: int, utc: float, *, date: str = ""
+    ) -> Outbound:
+        """The advice (0120, 0220) to this link, as the target, of a request that was approved in its place.
+
+        date: the business date, as of `forward`.
+        """
         ...
 
     def reversal(self, original: bytes, reference: bytes, stan: int, utc: float, cause: Cause) -> Outbound | None:

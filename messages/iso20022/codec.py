@@ -211,7 +211,9 @@ class Iso20022Codec:
         """Raises MessageError: nobody but the creditor's agent accepts a transfer."""
         raise MessageError("a credit transfer is not approved in its receiver's place", "/Document")
 
-    def stand_in_advice(self, original: bytes, outcome: Outcome, cause: Cause, stan: int, utc: float) -> Outbound:
+    def stand_in_advice(
+        self, original: bytes, outcome: Outcome, cause: Cause, stan: int, utc: float, *, date: str = ""
+    ) -> Outbound:
         """Raises MessageError, as approve does."""
         raise MessageError("a credit transfer is not approved in its receiver's place", "/Document")
 

@@ -97,7 +97,7 @@ class Advices:
         fields |= self._naming(sent)
         return self.reversal_mti, {**fields, **self.reversal_fields[cause]}
 
-    def stand_in(self, original: bytes, content: bytes, cause: Cause, stan: int, utc: float) -> Sent:
+    def stand_in(self, original: bytes, content: bytes, cause: Cause, stan: int, utc: float, date: str) -> Sent:
         """0120 or 0220 of a request that was approved in the target's place, with the outcome's codes."""
         record = unpack(original)
         request = self._read(record)
@@ -108,6 +108,8 @@ class Advices:
         fields[7] = utc_time(utc, "%m%d%H%M%S")
         fields[11] = self.trace(stan)
         fields |= {number: decided[number] for number in _OUTCOME if number in decided}
+        if date:
+            fields[_DATE] = self._date(date)
         return advice_mti(request.mti), {**fields, **self.stand_in_fields[cause]}
 
     def _naming(self, original: Reference) -> dict[int, str]:

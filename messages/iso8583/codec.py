@@ -15,7 +15,7 @@ from messages.iso8583.dialect import Dialect, Iso8583
 from messages.iso8583.field_rules import FieldRules
 from messages.iso8583.keys import field_numbers, key_of
 from messages.iso8583.loader import load_dialect
-from messages.iso8583.mti import answer_mti, is_repeat, is_reversal, kind_of, unmarked
+from messages.iso8583.mti import answer_mti, is_repeat, is_reversal, key_prefix, kind_of, unmarked
 from messages.iso8583.options import Iso8583Options, network_codes
 from messages.iso8583.presence import Presence, error_of, place_of_error
 from messages.iso8583.profiles import Profiles
@@ -102,7 +102,7 @@ class Iso8583Codec:
             kind,
             attributes,
             self._match_key(mti, fields),
-            key_of(mti[1:3], fields, self._duplicate),
+            key_of(key_prefix(mti), fields, self._duplicate),
             b"" if kind in _ANSWERS else self._digest(body),
             is_repeat(mti),
             body,
@@ -194,9 +194,11 @@ class Iso8583Codec:
         named = read_reference(reference) if reference else None
         return None if sent is None else self._outbound(*sent, Moment(utc, stan, original=named))
 
-    def stand_in_advice(self, original: bytes, outcome: Outcome, cause: Cause, stan: int, utc: float) -> Outbound:
-        sent = self._advices.stand_in(original, outcome.content, cause, stan, utc)
-        return self._outbound(*sent, Moment(utc, stan))
+    def stand_in_advice(
+        self, original: bytes, outcome: Outcome, cause: Cause, stan: int, utc: float, *, date: str = ""
+    ) -> Outbound:
+        sent = self._advices.stand_in(original, outcome.content, cause, stan, utc, date)
+        return self._outbound(*sent, Moment(utc, stan, date))
 
     def repeat(self, payload: bytes) -> bytes:
         last = self.dialect.mti_length - 1

@@ -118,6 +118,11 @@ def is_confirmation(mti: str) -> bool:
     return mti[0] == VERSIONS["1987"] and mti[1] in CONFIRMING_CLASSES and mti[3] in ISSUER
 
 
+def key_prefix(mti: str) -> str:
+    """What keeps a message apart from others with the same fields: class and function, and that it is a confirmation."""
+    return mti[1:3] + "c" if is_confirmation(mti) else mti[1:3]
+
+
 def may_reject(mti: str) -> bool:
     """Whether an administrative advice (x620) may say that this message was rejected.
 

@@ -119,9 +119,12 @@ def settle(fold: Fold, p: Settle) -> bool:
     advice = fold.state.advices.get(p.advice)
     if advice is None or not advice.parked:
         return False
-    if not p.retry:
+    again = None
+    if p.retry:  # its receiver may have one of its copies: the next one says that it is a repeat
+        tries = min(advice.tries, 1)
+        again = replace(advice, parked="", tries=tries, due_ms=0, queued_ms=fold.state.meta.clock_ms)
+    else:
         record_settled(fold, advice)
-    again = replace(advice, parked="", tries=0, due_ms=0, queued_ms=fold.state.meta.clock_ms) if p.retry else None
     fold.state.put_advice(advice.id, again)
     fold.note("advice.retried" if p.retry else "advice.settled", advice=advice.id, link=advice.link, by=fold.by)
     return True

@@ -208,7 +208,8 @@ class Offers:
             if not state.lane_room(to.link):
                 return Absorb(*place.span, f"advice: {Reason.OVERLOAD}")
             stan = to.stan(state, self._node)
-            reference, date = (found.reference, found.date) if found is not None else (b"", "")
+            reference = found.reference if found is not None else b""
+            date = "" if reversal else state.dates.get(target, "")  # a reversal has its original's
             try:
                 outbound = to.codec.forward(message, stan, wire.codec, reference=reference, date=date, utc=place.utc)
             except MessageError:

@@ -170,10 +170,12 @@ class Tending:
             account = source.account(transaction.original)
             if not left(self._state, rule, account, day, transaction.summary.amount, self._limits.stand_in_cards_max):
                 continue
-            stan = target.stan(self._state, self._node)
+            stan, date = target.stan(self._state, self._node), self._state.dates.get(transaction.target, "")
             try:
                 outcome = source.approve(transaction.original, stan)
-                told = target.codec.stand_in_advice(transaction.original, outcome, Cause.UNAVAILABLE, stan, utc)
+                told = target.codec.stand_in_advice(
+                    transaction.original, outcome, Cause.UNAVAILABLE, stan, utc, date=date
+                )
             except MessageError:
                 continue
             advice = OwnAdvice(told.payload, told.match_key, stan, told.reference)

@@ -15,6 +15,7 @@ from tools.scenarios.script import Scenario
 from tools.scenarios.speech import Speech, speech
 from tools.scenarios.world import Arrived, How
 
+HOST = "127.0.0.1"  # of all actors, as on real processes: terminals of a link are one concentrator's
 SETTLE_MAX = 2_000  # rounds until nothing changes any more
 
 
@@ -61,7 +62,7 @@ class Connections:
     def _open(self, actor: str, link: str, node: str, slot: int) -> Stream:
         self._opened += 1
         stream = Stream(f"{link}.{self._opened}", actor, link)
-        remote, local = f"{actor}:{self._opened}", "switch:1"
+        remote, local = f"{HOST}:{self._opened}", "switch:1"
         accepted = self.pair.append(node, Open(stream.id, link, slot, f"boot:{self._opened}", remote, local, ""))
         if accepted != [True]:
             stream.over = True

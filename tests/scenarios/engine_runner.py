@@ -1,5 +1,6 @@
 """The world of a scenario in virtual time: two engines over one log in memory (engines.Pair), and their connections."""
 
+import copy
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -8,7 +9,7 @@ from connections import Connections
 from engines import HEARTBEAT_MS, Pair
 
 from switch.core.proposals import Heir, Leaving, Live, Move
-from switch.core.rules import Rules, check
+from switch.core.rules import Rules, RulesError, check
 from tools.scenarios.configuration import changed
 from tools.scenarios.operator import COMMANDS, figure
 from tools.scenarios.play import Player
@@ -107,12 +108,18 @@ class EngineWorld(Connections):
     def operate(self, command: str, value: Any) -> bool:
         self.settle()
         entered = COMMANDS[command]
+        table = copy.deepcopy(self._table)
         if entered.configures:
-            changed(self._table, value)
-        proposals = entered.proposals(self.pair.state, value, _rules(self._table))
+            changed(table, value)
+        try:
+            rules = _rules(table)
+        except RulesError:
+            return False
+        self._table.update(table)
+        proposals = entered.proposals(self.pair.state, value, rules)
         return all(self.pair.append(next(iter(self.pair.engines)), *proposals))
 
-    def figure(self, name: str) -> int:
+    def figure(self, name: str) -> int | str:
         entered, link = figure(name)
         return entered.of_state(self.pair.state, link)
 
@@ -126,7 +133,10 @@ def _rules(table: dict[str, Any]) -> Rules:
     for link in table["link"]:
         where = {"connect": ["host:1"]} if "connect" in link else {"listen": {"a": "here:1", "b": "here:2"}}
         links.append({**link, **where})
-    given = {"links": links, "routes": table.get("route", []), "limits": table.get("limits", {})}
+    given = {
+        "links": links, "routes": table.get("route", []), "stand_ins": table.get("stand_in", []),
+        "limits": table.get("limits", {}),
+    }  # fmt: skip
     rules = msgspec.convert(given, Rules)
     check(rules)
     return rules

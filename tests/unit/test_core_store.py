@@ -200,6 +200,30 @@ def test_a_partial_reversal_leaves_the_approval(pair):
     assert pair.codes(terminal) == ["00"]
 
 
+def test_a_confirmation_may_have_all_fields_of_its_original(pair):
+    terminal, net = pair.accept(), pair.connect()
+    approved(pair, terminal, net)
+    pair.receive(terminal, card(1, mti="0202"))
+    assert pair.codes(terminal) == ["00"] and len(lane(pair)) == 1
+    assert isinstance(pair.receive(terminal, card(1, mti="0203")), Reply) and len(lane(pair)) == 1
+
+
+def test_what_goes_out_has_the_business_date_of_its_day_and_a_reversal_its_originals(pair):
+    terminal, net = pair.accept(), pair.connect()
+
+    def cutover(date, stan):
+        pair.receive(net, DIALECT.encode("0800", {7: "0301100000", 11: stan, 15: date, 70: "201"}))
+
+    cutover("0302", "900001")
+    approved(pair, terminal, net)
+    cutover("0303", "900002")
+    original = fields(reversal())[90]
+    pair.receive(terminal, card(11, mti="0220", de90=original))
+    pair.receive(terminal, reversal())
+    pair.receive(terminal, reversal(9, stan=901))
+    assert [fields(advice.payload).get(15) for advice in lane(pair)] == ["0303", "0302", None]
+
+
 def test_more_advices_than_a_lane_holds_are_left_to_their_sender():
     pair = Pair(rules(net={"lane_max": 1}))
     terminal = pair.accept()

@@ -123,6 +123,17 @@ def test_stand_in_approves_and_tells_the_issuer_when_it_is_there():
     assert advice[:4] == b"0220" and b"=2812" not in advice, "without track or PIN"
 
 
+def test_its_advice_has_the_business_date():
+    pair = Pair(given([RULE]))
+    terminal, net = pair.accept(), pair.connect()
+    pair.receive(net, DIALECT.encode("0800", {7: "0301100000", 11: "900001", 15: "0302", 70: "201"}))
+    pair.end(net)
+    pair.receive(terminal, no_pin())
+    pair.tend()
+    (advice,) = pair.state.advices.values()
+    assert DIALECT.decode(advice.payload).fields[15] == "0302"
+
+
 def test_its_limits_hold_for_a_card_and_day_and_over_takeovers():
     pair = Pair(given([RULE]))
     terminal = pair.accept(node="b")

@@ -125,6 +125,14 @@ def test_a_network_can_want_the_originals_stan_in_a_reversal() -> None:
     assert fields_of(network, completion)[11] == "000078"
 
 
+def test_a_partial_reversal_is_answered_with_its_replacement_amounts() -> None:
+    terminal = codec_of()
+    replaced = f"{400:012d}{0:012d}C00000000C00000000"
+    original = terminal.original(about(terminal, changes={95: replaced}))
+    answer = terminal.decode(terminal.answer(original, terminal.accept(original))).body
+    assert answer.mti == "0430" and answer.fields[95] == replaced
+
+
 @pytest.mark.parametrize(("name", "date", "sent"), [
     ("iso87-ascii", "1123", "1123"), ("iso87-ascii", "20261123", "1123"), ("iso93-binary", "261123", "261123"),
     ("iso2003-ascii", "20261123", "20261123"),

@@ -10,6 +10,7 @@ _HOST = {
 }  # fmt: skip
 _TERMINALS = {"listen": {}, "half_close_ms": 30_000}
 _1993 = {"iso8583": {"dialect": "iso93-ascii"}}
+_2003 = {"iso8583": {"dialect": "iso2003-ascii"}}
 _TRANSFERS = {"framing": "8-ascii", "frame_max_bytes": 131_072, "iso20022": {}}
 _ROUTE = {"name": "cards", "source": ["pos"], "targets": ["net"]}
 
@@ -21,6 +22,10 @@ BASES: dict[str, dict[str, Any]] = {
     },
     "cards-1993": {
         "link": [{"name": "pos", **_TERMINALS, **_CARDS, **_1993}, {"name": "net", **_HOST, **_CARDS, **_1993}],
+        "route": [_ROUTE],
+    },
+    "cards-2003": {
+        "link": [{"name": "pos", **_TERMINALS, **_CARDS, **_2003}, {"name": "net", **_HOST, **_CARDS, **_2003}],
         "route": [_ROUTE],
     },
     "concentrator": {  # packed digits and a TPDU on the one side, ASCII on the other
@@ -47,9 +52,9 @@ _NOT_SCALED = ("heartbeat_ms", "reconnect_min_ms", "reconnect_max_ms", "outbox_a
 
 
 def configuration(base: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Links, routes and limits: the base's, with a scenario's tables over them.
+    """Links, routes, stand-in and limits: the base's, with a scenario's tables over them.
 
-    A link is changed by its name; one of a new name says which it is `like`. Routes, where given, replace all.
+    A link is changed by its name; one of a new name says which it is `like`. Routes and stand-in, where given, replace all.
     """
     table = copy.deepcopy(BASES[base])
     changed(table, given)
@@ -67,8 +72,9 @@ def changed(table: dict[str, Any], given: dict[str, Any]) -> None:
             links[name] = copy.deepcopy(links[like])
             table["link"].append(links[name])
         _lay({key: value for key, value in link.items() if key != "like"}, links[name])
-    if "route" in given:
-        table["route"] = given["route"]
+    for name in ("route", "stand_in"):
+        if name in given:
+            table[name] = given[name]
     _lay(given.get("limits", {}), table.setdefault("limits", {}))
 
 

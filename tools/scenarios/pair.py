@@ -44,7 +44,8 @@ class ScenarioSwitch(Switch):
         pair = {"name": "demo", "run_directory": str(self.directory), "key_file": str(keys), "log_level": "debug"}
         limits = {**LIMITS, **table.get("limits", {})}
         whole = {"pair": pair, "etcd": {"endpoints": list(self.etcd.endpoints)}, "limits": limits}
-        self.config_path.write_bytes(msgspec.toml.encode({**whole, "link": links, "route": table.get("route", [])}))
+        rest = {name: table.get(name, []) for name in ("route", "stand_in")}
+        self.config_path.write_bytes(msgspec.toml.encode({**whole, "link": links, **rest}))
 
     def _address(self, link: dict[str, Any]) -> dict[str, Any]:
         ports = self.where[link["name"]]

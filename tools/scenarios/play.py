@@ -16,7 +16,7 @@ from tools.scenarios.speech import Speech, SpeechError, Told, Wanted, speech
 from tools.scenarios.world import Arrived, World
 
 KEEPALIVE = "keepalive"
-# what the switch makes itself, and so may differ between two runs
+# what the switch makes itself, and so may differ between two runs; a scenario may name more
 ITS_OWN = {"7", "11", "12", "90", "90.stan", "90.transmission", "56", "56.stan", "56.local_time", "MsgId"}
 
 
@@ -190,7 +190,8 @@ class Player:
         if step.options.as_:
             self._named[step.options.as_] = told
         self.drawing.message(step.actor, sent, told, step.options.as_)
-        fields = {name: value for name, value in told.fields.items() if name not in ITS_OWN}
+        made = ITS_OWN.union(self.scenario.varies)
+        fields = {name: value for name, value in told.fields.items() if name not in made}
         self.exchanged.append(Exchanged(step.actor, "sent" if sent else "received", told.mti, fields))
 
     def _receives(self, step: Step) -> None:
@@ -233,7 +234,7 @@ class Player:
 
     def _read(self, arrived: Arrived) -> Told:
         if not arrived.payload:
-            return Told(KEEPALIVE, {}, b"", stream=arrived.stream)
+            return Told(KEEPALIVE, {}, b"", header=arrived.header, stream=arrived.stream)
         told = self._speech(arrived.actor).read(arrived.payload)
         return msgspec.structs.replace(told, header=arrived.header, stream=arrived.stream)
 

@@ -4,6 +4,7 @@ Timers of the configuration run `speed` times as fast, and so does `pass_ms`; wh
 """
 
 import contextlib
+import copy
 import signal
 import socket
 import threading
@@ -267,16 +268,20 @@ class RealWorld:
 
     def operate(self, command: str, value: Any) -> bool:
         entered = COMMANDS[command]
+        former = copy.deepcopy(self._scenario.table)
         if entered.configures:
             changed(self._scenario.table, value)
             self.switch.configure(self.switch.settings)
         before = self.noted("rules.active")[0] if entered.configures else 0
-        accepted = bool(self.switch.ask_any(entered.request(value))["ok"])
+        accepted = bool(self.switch.ask_any(entered.request(self.switch.ask_any, value))["ok"])
         if accepted and entered.configures:
             self._await(lambda: self.noted("rules.active")[0] > before, "the configuration to be active")
+        elif entered.configures:  # what is refused is not to be found by the next start either
+            self._scenario.table.update(former)
+            self.switch.configure(self.switch.settings)
         return accepted
 
-    def figure(self, name: str) -> int:
+    def figure(self, name: str) -> int | str:
         entered, link = figure(name)
         with contextlib.suppress(OSError, ValueError):
             return entered.of_answers(self.switch.ask_any, link)

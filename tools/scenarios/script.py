@@ -70,8 +70,9 @@ class Scenario(msgspec.Struct, frozen=True):
     name: str
     title: str
     covers: list[str]
-    table: dict[str, Any]  # links, routes and limits; addresses are the player's
+    table: dict[str, Any]  # links, routes, stand-in and limits; addresses are the player's
     by_hand: list[str]  # hosts whose network management, connecting included, stands in the steps
+    varies: list[str]  # fields that the switch makes here, and so may differ between two runs
     real: str  # why it cannot be played on real processes, or ""
     steps: list[Step]
 
@@ -100,7 +101,7 @@ def load(path: Path) -> Scenario:
 
 
 def _scenario(name: str, given: dict[str, Any]) -> Scenario:
-    known = ("title", "covers", "base", "by_hand", "real", "link", "route", "limits", "step")
+    known = ("title", "covers", "base", "by_hand", "varies", "real", "link", "route", "stand_in", "limits", "step")
     if unknown := set(given) - set(known):
         raise ScriptError(f"{', '.join(sorted(unknown))}: not one of {', '.join(known)}")
     if not given.get("title") or not given.get("covers") or not given.get("step"):
@@ -111,8 +112,9 @@ def _scenario(name: str, given: dict[str, Any]) -> Scenario:
     table = configuration(base, given)
     steps = [_step(number, step) for number, step in enumerate(given["step"], 1)]
     scenario = Scenario(
-        name, given["title"], given["covers"], table, given.get("by_hand", []), given.get("real", ""), steps
-    )
+        name, given["title"], given["covers"], table, given.get("by_hand", []), given.get("varies", []),
+        given.get("real", ""), steps,
+    )  # fmt: skip
     _check(scenario)
     return scenario
 

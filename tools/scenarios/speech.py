@@ -13,7 +13,7 @@ from tools.scenarios import templates
 from tools.scenarios.templates import NETWORK, Template
 
 _PARSER = etree.XMLParser(resolve_entities=False, no_network=True)
-_ORIGINAL_DATA = {"1987": (90, "transmission", 7), "1993": (56, "local_time", 12)}
+_ORIGINAL_DATA = {"1987": (90, "transmission", 7), "1993": (56, "local_time", 12), "2003": (56, "local_time", 12)}
 
 
 class SpeechError(Exception):
@@ -72,7 +72,7 @@ class Cards:
     def __init__(self, framer: Framer, dialect: str) -> None:
         self.framer = framer
         self._dialect = load_dialect(dialect)
-        self._1993 = self._dialect.version != "1987"
+        self._version = templates.VERSIONS[self._dialect.version]
 
     def build(self, template: str, about: Told | None, wanted: Wanted) -> bytes:
         stan = templates.STAN + wanted.number
@@ -90,28 +90,28 @@ class Cards:
         return self._dialect.fields[11].notation.length
 
     def _network(self, template: str) -> tuple[str, dict[int, str]]:
-        if self._1993:
-            return "1804", {12: templates.YEAR + templates.DATE + templates.TIME, 24: NETWORK[template][1]}
-        return "0800", {70: NETWORK[template][0]}
+        version, (old, new) = self._version, NETWORK[template]
+        return (version.network, {12: version.time, 24: new}) if version.time else (version.network, {70: old})
 
     def _card(
         self, template: Template, about: Told | None, own: dict[int, str], wanted: Wanted
     ) -> tuple[str, dict[int, str]]:
-        fields: dict[int, str | None] = dict(templates.COMMON)
-        if self._1993:
-            fields |= templates.COMMON_1993
+        version = self._version
+        fields: dict[int, str | None] = templates.COMMON | version.common
         fields |= {37: f"{wanted.number:012d}", 41: f"TERM{wanted.terminal:04d}"}
         if template.about:
             if about is None:
                 raise SpeechError('this message is about another one: say "of" which')
             fields = {number: about.fields[str(number)] for number in templates.ABOUT if str(number) in about.fields}
         fields |= template.fields
-        if self._1993:
+        if version.time:
             fields |= template.in_1993
+        if fields.get(39):
+            fields[39] = version.approved
         fields |= own
         if about is not None:
             fields |= self._original_data(about)
-        mti = "1" + template.mti[1:] if self._1993 else template.mti
+        mti = version.network[0] + template.mti[1:]
         return mti, {number: value for number, value in fields.items() if value is not None}
 
     def _original_data(self, about: Told) -> dict[int, str]:
@@ -129,7 +129,9 @@ class Cards:
     def answer(self, request: Told, wanted: Wanted) -> bytes:
         mti = f"{request.mti[:2]}{int(request.mti[2]) + 1}{REPEATS.get(request.mti[3], request.mti[3])}"
         raw = {number: request.raw[number] for number in templates.ANSWERED if number in request.raw}
-        approved = templates.APPROVED_1993.get(mti[1], "000") if self._1993 else "00"
+        approved = self._version.approved
+        if self._version.time and mti[1] in "48":  # 400, 800: of a reversal, of network management
+            approved = mti[1] + approved[1:]
         return self._assembled(wanted.mti or mti, raw, {39: approved}, wanted)
 
     def _assembled(self, mti: str, raw: dict[int, bytes], fields: dict[int, str], wanted: Wanted) -> bytes:

@@ -1,8 +1,8 @@
 """Messages that terminals, issuers and banks send, as tables: what a scenario does not say stands here.
 
-A template holds an MTI of 1987 and its data elements; `IN_1993` says what of that is otherwise in 1993. DE7, 11, 37 and 41
-are made by the player: a number for each message, a terminal for each actor. "of": the fields come from the message that
-it is about, which DE90 (1987) or DE56 (1993) names.
+A template holds an MTI of 1987 and its data elements; `in_1993` says what of that is otherwise in 1993 and 2003. DE7, 11, 37
+and 41 are made by the player: a number for each message, a terminal for each actor. "of": the fields come from the message that
+it is about, which DE90 (1987) or DE56 (later) names.
 """
 
 import msgspec
@@ -14,12 +14,31 @@ DATE, TIME, YEAR = "0301", "100000", "26"
 STAN = 700_000  # the first of ours is the one after it: far from those that the switch gives
 
 # of a card message of any kind
-COMMON = {
+COMMON: dict[int, str | None] = {
     2: PAN, 4: "000000001000", 12: TIME, 13: DATE, 18: "5999", 22: "051", 25: "00", 32: "123456",
     42: "MERCHANT0000001", 49: "978",
 }  # fmt: skip
 # 1993 has another form, or none, for these
-COMMON_1993 = {12: YEAR + DATE + TIME, 13: None, 18: None, 22: "510101511340", 24: "200", 25: None, 26: "5999"}
+COMMON_1993: dict[int, str | None] = {
+    12: YEAR + DATE + TIME, 13: None, 18: None, 22: "510101511340", 24: "200", 25: None, 26: "5999",
+}  # fmt: skip
+COMMON_2003 = COMMON_1993 | {4: "9782000000001000", 12: "20" + YEAR + DATE + TIME, 22: "5101015113400000" * 2, 49: None}
+
+
+class Version(msgspec.Struct, frozen=True):
+    """What all messages of a version of the standard have. time: DE12 of network management, which 1987 has not there."""
+
+    network: str
+    common: dict[int, str | None]
+    approved: str
+    time: str = ""
+
+
+VERSIONS = {
+    "1987": Version("0800", {}, "00"),
+    "1993": Version("1804", COMMON_1993, "000", YEAR + DATE + TIME),
+    "2003": Version("2804", COMMON_2003, "0000", "20" + YEAR + DATE + TIME),
+}
 
 
 class Template(msgspec.Struct, frozen=True):
@@ -39,12 +58,22 @@ CARD: dict[str, Template] = {
     "authorisation": Template("0100", {3: "000000", 35: TRACK_2}, {24: "100"}),
     "refund": Template("0200", {3: "200000"}),
     "deposit": Template("0200", {3: "210000"}),
+    "original credit": Template("0200", {3: "260000"}),
+    "account transfer": Template("0200", {3: "401020", 35: TRACK_2, 52: PIN_BLOCK}),
+    "PIN change": Template("0100", {3: "920000", 4: None, 35: TRACK_2, 52: PIN_BLOCK}, {24: "100"}),
     "balance inquiry": Template("0100", {3: "310000", 4: None, 35: TRACK_2, 52: PIN_BLOCK}, {24: "108"}),
     "completion": Template("0220", {3: "000000"}, {24: "201"}, about=True),
-    "authorisation advice": Template("0120", {3: "000000", 39: "00"}, {24: "100", 39: "000"}),
-    "financial advice": Template("0220", {3: "000000", 39: "00"}, {24: "200", 39: "000"}),
+    "authorisation advice": Template("0120", {3: "000000", 39: "00"}, {24: "100"}),
+    "financial advice": Template("0220", {3: "000000", 39: "00"}, {24: "200"}),
+    "confirmation": Template("0202", {39: "00"}, about=True),  # of 1987
     "reversal": Template("0400", {}, {24: "400", 25: "4000"}, about=True),
     "reversal advice": Template("0420", {}, {24: "400", 25: "4000"}, about=True),
+    "partial reversal": Template(  # of the template's 10.00 there remain 4.00
+        "0420",
+        {95: "000000000400000000000000C00000000C00000000"},
+        {4: "000000000400", 24: "401", 25: "4004", 30: "000000001000000000000000", 95: None},
+        about=True,
+    ),
     "script result": Template("0620", {}, {24: "600"}, about=True),
 }
 ABOUT = (2, 3, 4, 12, 13, 18, 22, 24, 25, 26, 32, 33, 37, 41, 42, 49)  # taken from the message it is about
@@ -55,9 +84,8 @@ NETWORK = {
     "key change": ("161", "811"),
 }  # fmt: skip
 
-# what an issuer's answer carries back of its request; DE39 by the class of the message
+# what an issuer's answer carries back of its request
 ANSWERED = (2, 3, 4, 7, 11, 12, 13, 15, 24, 32, 33, 37, 41, 42, 49, 56, 70, 90)
-APPROVED_1993 = {"4": "400", "8": "800"}
 
 AGENT = "<{0}><FinInstnId><BICFI>{1}</BICFI></FinInstnId></{0}>"
 TRANSFER = (
