@@ -209,8 +209,6 @@ def check(rules: Rules) -> None:
             raise RulesError(f'{where}: give reject_flag as "byte:mask", a byte of the header and two hex digits')
         if link.reconciliation is not None and link.iso8583 is None:
             raise RulesError(f"{where}: [link.reconciliation] is for ISO 8583 links")
-        if link.advice_tries_max < 2:
-            raise RulesError(f"{where}: advice_tries_max must be at least 2: an operator's retry is another try")
         if link.outbound and link.connections < 1:
             raise RulesError(f"{where}: connections must be at least 1")
         for address in [*link.listen.values(), *link.connect]:

@@ -16,9 +16,10 @@ from iso8583_samples import APPROVALS, purchase_mti, sample
 from messages.framing import Framer
 from messages.iso8583.bertlv import build
 from messages.iso8583.loader import SHIPPED, load_dialect, shipped_dialects
-from messages.message import Decision, Kind, NetworkFunction, Outcome
+from messages.message import Decision, NetworkFunction, Outcome, Summary, Trait, Verdict
 from switch.core import proposals as p
 from switch.core import snapshot
+from switch.core.originals import Standing
 from switch.core.records import Waiter
 from switch.core.sealed import Sealed
 from switch.sessions import handover_messages as h
@@ -131,28 +132,41 @@ def iso20022() -> Seeds:
 
 
 def entries() -> Seeds:
-    outcome = Outcome(Decision.APPROVED, "00", b"record")
+    outcome, advice = Outcome(Decision.APPROVED, "00", b"record"), p.OwnAdvice(b"advice", b"m", 8, b"reference")
+    summary = Summary("purchase", int(Trait.MONEY | Trait.TIMEOUT_REVERSAL), 1000, "978", b"identity", b"refers")
     request = p.Request(
-        "pos.1", 0, 9, Kind.REQUEST, b"key", b"digest", b"h", b"original", "net", "net.1", 7, b"m", b"f", 500
-    )
+        "pos.1", 0, 9, b"key", b"digest", b"h", b"original", summary, "cards", "net", "net.1", 7, b"m", b"reference", "0301",
+        b"f", 500,
+    )  # fmt: skip
+    stored = p.Store(
+        "pos.1", 9, 18, b"key", b"digest", b"original", summary, outcome, b"f", Standing.APPROVED, outcome, "net", b"payload",
+        b"m", 7, b"reference",
+    )  # fmt: skip
     waiter = Waiter("pos.2", b"", b"original")
     payments = [
-        request, p.Attach("pos.2", 0, 9, 1, waiter, None, b""), p.Answer("net.1", 0, 9, 1, b"m", outcome, (("pos.1", b"f"),)),
-        p.Refuse("pos.1", 9, 18, b"", b"d", outcome, b"f"), p.Reply("pos.1", 18, 27, b"key", outcome, b"f"),
-        p.Timeout(1, outcome, (), b"advice", b"m", 8), p.Undo(1, outcome, (), b"", b"", 0), p.AdviceSend(1, 0, "net.1", b"f"),
+        request, stored, p.Attach("pos.2", 0, 9, 1, waiter, None, b""),
+        p.Answer("net.1", 0, 9, 1, b"m", outcome, (("pos.1", b"f"),), False, True, advice),
+        p.Refuse("pos.1", 9, 18, b"", b"d", b"original", summary, outcome, b"f", "DE41 missing"),
+        p.Reply("pos.1", 18, 27, b"key", outcome, b"f"), p.Timeout(1, outcome, (), advice), p.Undo(1, outcome, (), p.NOTHING),
+        p.Decide(1, outcome, (), advice, "stand-in", b"account", 20_000),
+        p.Resend(1, "cards", "net", "net.1", 8, b"m", b"reference", "", Sealed(bytes(35))), p.Redeliver(1, "pos.2", b"f"),
+    ]  # fmt: skip
+    advices = [
+        p.AdviceSend(1, 0, "net.1", b"f"), p.AdviceAnswer("net.1", 0, 9, 1, b"m", Verdict.NOT_FOUND, "25"),
+        p.Park(1, "unanswered"), p.Settle(1, True),
     ]  # fmt: skip
     pair = [
-        p.Join("a", 1, "token", "boot", 1, 2, "cluster"), p.Live(), p.Leaving(), p.Leave(), p.Heir("b1", ("pos.1",), "mark"),
-        p.Move(("pos.1",), "b2"), p.Tick(1, 250, 9, 8, "0123456789abcdef"), p.Configure(engines.rules().encode()),
-        p.Snapshot(5), p.Forget(1),
+        p.Join("a", 1, "token", "boot", 1, 2, "cluster"), p.Live(), p.Activate(3), p.Leaving(), p.Leave(),
+        p.Heir("b1", ("pos.1",), "mark"), p.Move(("pos.1",), "b2"), p.Tick(1, 250, 9, 8, "0123456789abcdef"),
+        p.Configure(engines.rules().encode()), p.Snapshot(5), p.Forget(1),
     ]  # fmt: skip
     sessions = [
         p.Open("pos.1", "pos", -1, "cookie", "r:1", "l:1", ""), p.Connected("net.1", "l:1"), p.End("pos.1", -1, "closed"),
         p.Acked((("pos.1", 9), ("net.1", 1 << 40))), p.Absorb("pos.1", 0, 2, "", b"\0\0"), p.Piece("pos.1", 2, 5, b"abc"),
         p.Piece("pos.1", 5, 8, Sealed(bytes(35))),
-        p.NetworkRequest("net.1", 0, 9, NetworkFunction.ECHO, b"f"), p.NetworkAnswer("net.1", 0, 9, b"m", True),
+        p.NetworkRequest("net.1", 0, 9, NetworkFunction.CUTOVER, b"f", "0302"), p.NetworkAnswer("net.1", 0, 9, b"m", True),
     ]  # fmt: skip
-    groups = {"payments": payments, "pair": pair, "sessions": sessions, "none": []}
+    groups = {"payments": payments, "advices": advices, "pair": pair, "sessions": sessions, "none": []}
     return {name: p.encode_entry(group) for name, group in groups.items()}
 
 

@@ -17,6 +17,7 @@ from switch.core import snapshot
 from switch.core.engine import Engine
 from switch.core.fold import Applied
 from switch.core.proposals import (
+    OLDEST,
     VERSION,
     Acked,
     Activate,
@@ -81,9 +82,9 @@ def without(given: Rules, *gone: str) -> Rules:
 
 
 class Pair:
-    """Two live nodes. Each `append` is one entry; both apply it at the present time."""
+    """Two live nodes. Each `append` is one entry, of `version`; both apply it at the present time."""
 
-    def __init__(self, given: Rules | None = None, nodes: str = "ab") -> None:
+    def __init__(self, given: Rules | None = None, nodes: str = "ab", version: int = VERSION) -> None:
         self.engines = {node: Engine(node) for node in nodes}
         self.log: list[tuple[str, bytes]] = []
         self.now_ms = 0.0
@@ -95,7 +96,8 @@ class Pair:
         self.append(nodes[0], Configure((given or rules()).encode()))
         for node in nodes:
             self.append(node, Live())
-        self.append(nodes[0], Activate(VERSION))
+        if version > OLDEST:
+            self.append(nodes[0], Activate(version))
 
     @property
     def state(self):
