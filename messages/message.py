@@ -263,7 +263,7 @@ class Codec(Protocol):
         ...
 
     def account(self, original: bytes) -> bytes:
-        """What stand-in counts by: 16 bytes made of the card's PAN, one-way."""
+        """What stand-in counts by: 16 bytes made of the card's PAN, one-way; b"" where there is none."""
         ...
 
     def difference(self, key: bytes, other: bytes) -> tuple[str, ...]:

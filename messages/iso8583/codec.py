@@ -179,7 +179,7 @@ class Iso8583Codec:
     def account(self, original: bytes) -> bytes:
         record = unpack(original)
         pan = record.pan or account(record.message().fields)
-        return blake2b(pan.encode(), digest_size=16).digest()
+        return pan.encode() and blake2b(pan.encode(), digest_size=16).digest()
 
     def difference(self, key: bytes, other: bytes) -> tuple[str, ...]:
         names = ["MTI", *[f"DE{number}" for number in (_NETWORK_KEY if key[:1] == b"8" else self._match)]]

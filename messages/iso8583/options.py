@@ -18,7 +18,8 @@ class Iso8583Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     dialect: str = "iso87-ascii"  # shipped name, or path to a TOML or jPOS XML file
     match: tuple[str, ...] = ("7", "11", "37", "41")  # an answer belongs to the request with the same values
-    duplicate: tuple[str, ...] = ("7", "11", "32", "41", "42")  # a repeat has the same values as what it repeats
+    # a repeat has the same values as what it repeats; DE7 it may have of its own
+    duplicate: tuple[str, ...] = ("11", "12", "13", "32", "37", "41", "42")
     original: tuple[str, ...] = ()  # a reversal or completion is about what has the same values, or those of DE90, DE56
     profiles: dict[str, ProfileOption] = {}  # by the profile's name
     partial: bool = True  # as a source: takes partial approvals

@@ -30,20 +30,30 @@ def free(fold: Fold, link: str, match_key: bytes, stan: int) -> bool:
 
 
 def fits(fold: Fold, link: str, advice: OwnAdvice) -> bool:
-    return not advice.payload or free(fold, link, advice.match_key, advice.stan)
+    """Whether its STAN is free. Its match key may be another advice's: they go out one after the other."""
+    return not (advice.stan and (link, advice.stan) in fold.state.stans_busy)
 
 
 def queue_advice(
-    fold: Fold, link: str, advice: OwnAdvice, about: bytes, books: Books | None = None, after: int = 0
+    fold: Fold,
+    link: str,
+    advice: OwnAdvice,
+    about: bytes,
+    books: Books | None = None,
+    after: int = 0,
+    *,
+    unsure: bool = False,
 ) -> int:
-    """Keep an advice for the link; its number, or 0 where there is none. `about`, `books`, `after`: see `Advice`."""
+    """Keep an advice for the link; its number, or 0 where there is none. For the arguments see `Advice`."""
+    if advice.failed:
+        fold.note("advice.impossible", link=link, do="undo it by other means: the link's dialect or framing cannot hold it")
     if not advice.payload:
         return 0
     number = fold.state.meta.advice + 1
     fold.state.put_meta(None, replace(fold.state.meta, advice=number))
     record_stan(fold, link, advice.stan)
     clock = fold.state.meta.clock_ms
-    new = Advice(number, link, advice.payload, advice.match_key, advice.stan, about, after, clock, books=books)
+    new = Advice(number, link, advice.payload, advice.match_key, advice.stan, about, after, clock, unsure=unsure, books=books)
     fold.state.put_advice(number, new)
     fold.note("advice.queued", advice=number, link=link)
     return number
@@ -63,7 +73,8 @@ def advice_send(fold: Fold, p: AdviceSend) -> bool:
     advice, session = state.advices.get(p.advice), state.sessions.get(p.session)
     if advice is None or session is None or not session.ready or session.link != advice.link or advice.tries != p.tries:
         return False
-    if advice.parked:
+    key = (advice.link, advice.match_key)
+    if advice.parked or key in state.pending or state.advice_keys.get(key, advice.id) != advice.id:
         return False
     link, clock = fold.links[advice.link], state.meta.clock_ms
     if link.advice_rate_max:
@@ -82,11 +93,12 @@ def advice_answer(fold: Fold, p: AdviceAnswer) -> bool:
     fold.put(session)
     link = fold.links[advice.link]
     unknown = p.verdict is Verdict.NOT_FOUND
+    lost = not advice.unsure or link.advice_not_found == "park"  # what it is about was known there, or should have been
     if p.verdict is Verdict.RETRY or (unknown and advice.tries < link.advice_not_found_tries):
         due = fold.state.meta.clock_ms + _wait_ms(link, advice)
         fold.state.put_advice(advice.id, replace(advice, session="", deadline_ms=0, due_ms=due))
         fold.note("advice.refused", advice=advice.id, link=advice.link, code=p.code, tries=advice.tries)
-    elif p.verdict is Verdict.REFUSED or (unknown and link.advice_not_found == "park"):
+    elif p.verdict is Verdict.REFUSED or (unknown and lost):
         _park(fold, advice, p.code)
     else:
         record_advice(fold, advice, p)

@@ -11,6 +11,7 @@ from switch.core.records import Fate, Finished, Role, Stage, Transaction
 from switch.core.state import outcome_key
 from switch.core.transitions import Event, move
 
+AHEAD_MS = 1_000  # who proposes to forget may be ahead
 ROW_BYTES = 112  # of an outcome in a snapshot, beside its key, content, identity and reference, at the most
 
 
@@ -124,8 +125,14 @@ def forget(fold: Fold, p: Forget) -> bool:
     state = fold.state
     if p.segment != state.meta.oldest or p.segment not in state.closed:
         return False
-    for key in list(state.segments.get(p.segment, ())):
-        state.put_outcome(key, None)
+    early = fold.rules.limits.replay_window_ms - (state.meta.clock_ms - state.closed[p.segment])
+    if early > AHEAD_MS:
+        fold.note("outcomes.forgotten_early", outcomes=len(state.outcomes), early_ms=early)
+    for key in sorted(state.segments.get(p.segment, ())):
+        if key in state.abouts:  # an advice that waits is about it, and another may follow
+            keep(fold, key, state.outcomes[key])
+        else:
+            state.put_outcome(key, None)
     state.put_closed(p.segment, None)
     state.put_meta(None, replace(state.meta, oldest=p.segment + 1))
     return True

@@ -14,7 +14,7 @@ from switch.core.apply_journal import (
 from switch.core.apply_outcomes import answers_all, decide, keep, moved
 from switch.core.apply_stand_in import stand_in
 from switch.core.fold import Fold, queued, rule
-from switch.core.originals import Standing, find
+from switch.core.originals import Standing, crowded, find
 from switch.core.proposals import (
     Answer,
     Attach,
@@ -48,6 +48,7 @@ def request(fold: Fold, p: Request) -> bool:
         or key in state.in_flight
         or key in state.outcomes
         or find(state, source.link, p.summary.identity)[0] is Standing.BLOCKED
+        or crowded(state, source.link, p.summary.identity)
         or (p.target_session and not _carries(fold, p))
         or p.target not in fold.links
         or len(state.transactions) >= fold.rules.limits.transactions_max
@@ -122,6 +123,8 @@ def resend(fold: Fold, p: Resend) -> bool:
     state = fold.state
     transaction = state.transactions.get(p.transaction)
     if transaction is None or transaction.stage is not Stage.UNSENT or not _carries(fold, p):
+        return False
+    if transaction.reversal or transaction.followed:  # what follows it names it as it was sent before
         return False
     record_stan(fold, p.target, p.stan)
     _count_rates(fold, p)
@@ -249,7 +252,8 @@ def timeout(fold: Fold, p: Timeout) -> bool:
     fold.applied.late.append((transaction.target, transaction.match_key))
     _count_timeout(fold, transaction.target)
     it = books(transaction, Counted.CANCELLED)
-    undone = bool(queue_advice(fold, transaction.target, p.advice, _about(transaction), it) or transaction.reversal)
+    reversal = queue_advice(fold, transaction.target, p.advice, _about(transaction), it, unsure=True)
+    undone = bool(reversal or transaction.reversal)
     if p.outcome.decision is Decision.INTERIM and transaction.outcome is None:
         link = fold.links[transaction.target]
         for id_, frame in p.frames:
@@ -308,6 +312,7 @@ def redeliver(fold: Fold, p: Redeliver) -> bool:
         or session is None
         or transaction.stage is not Stage.UNDELIVERABLE
         or transaction.redelivered
+        or any(waiter.session in fold.state.sessions for waiter in transaction.waiters)
         or (session.link, host(session)) != (transaction.link, transaction.remote)
     ):
         return False

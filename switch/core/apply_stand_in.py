@@ -19,7 +19,7 @@ def allows(rule: StandIn, transaction: Transaction) -> bool:
         and summary.is_(Trait.STAND_IN)
         and not summary.is_(Trait.PIN)
         and summary.currency == rule.currency
-        and summary.amount <= rule.amount_max
+        and 0 < summary.amount <= rule.amount_max
     )
 
 

@@ -3,13 +3,13 @@
 from msgspec.structs import replace
 
 from messages.message import Outcome, Trait
-from switch.core.apply_advices import free, queue_advice
+from switch.core.apply_advices import fits, queue_advice
 from switch.core.apply_journal import record_kept, record_reversed
 from switch.core.apply_outcomes import keep
 from switch.core.fold import Fold, queued, rule
 from switch.core.originals import BLOCKED, Original, Standing, find
 from switch.core.proposals import OwnAdvice, Store
-from switch.core.records import Fate, Finished, Role, Transaction
+from switch.core.records import Fate, Finished, Role, Stage, Transaction
 from switch.core.state import original_key, outcome_key
 
 
@@ -24,25 +24,34 @@ def store(fold: Fold, p: Store) -> bool:
     standing, original, found = find(state, session.link, p.summary.refers)
     if standing is not p.standing:
         return False
+    own = OwnAdvice(p.payload, p.match_key, p.stan, p.reference)
     if p.payload and (
-        p.target not in fold.links
-        or not state.lane_room(fold.links[p.target])
-        or not free(fold, p.target, p.match_key, p.stan)
+        p.target not in fold.links or not state.lane_room(fold.links[p.target]) or not fits(fold, p.target, own)
     ):
+        return False
+    if original is not None and p.payload and p.original_reference != original.reference:
         return False
     if isinstance(original, Transaction):
         about = outcome_key(original.link, original.duplicate_key)
+    elif original is not None:
+        about = original.about or found
     else:
-        about = found or original_key(session.link, p.summary.refers or p.duplicate_key)
+        about = original_key(session.link, p.summary.refers or p.duplicate_key)
     after = original.id if isinstance(original, Transaction) and standing is Standing.OPEN else 0
-    own = OwnAdvice(p.payload, p.match_key, p.stan, p.reference)
+    unsure = standing in (Standing.UNKNOWN, Standing.OPEN)
     kept = record_kept(fold, session.link, p, standing, original)
-    number = queue_advice(fold, p.target, own, about, kept, after)
+    number = queue_advice(fold, p.target, own, about, kept, after, unsure=unsure)
     told = 0 if p.summary.is_(Trait.REVERSAL) else kept.summary.amount
     keep(fold, key, Finished(p.digest, p.outcome, 0, state.meta.transaction, Fate.DECIDED, p.summary.identity, p.target,
-                             p.reference, approved=told, advice=number))  # fmt: skip
+                             p.reference, approved=told, advice=number, about=about))  # fmt: skip
     if p.refusal is not None and p.summary.is_(Trait.REVERSAL):
         _reverse(fold, session.link, p, p.refusal, number, (standing, original, found))
+    if isinstance(original, Transaction) and original.id in state.transactions:
+        now = state.transactions[original.id]
+        if standing is Standing.OPEN:
+            state.put_transaction(now.id, replace(now, followed=True))
+        elif now.stage is Stage.UNDELIVERABLE:  # it is told to nobody any more
+            state.put_transaction(now.id, replace(now, redelivered=True))
     fold.put(queued(session, p.frame, Role.ANSWER))
     fold.note("advice.stored", session=p.session, link=session.link, target=p.target, advice=number or None,
               original=standing.name.lower())  # fmt: skip

@@ -18,7 +18,7 @@ from messages.message import (
     Reconciliation,
     Trait,
 )
-from switch.core.originals import Standing, find
+from switch.core.originals import Standing, crowded, find
 from switch.core.proposals import (
     NOTHING,
     Absorb,
@@ -143,6 +143,8 @@ class Offers:
             return self._store(place, header, message, original)
         if find(state, place.link.name, message.summary.identity)[0] is Standing.BLOCKED:
             return self._refuse(place, header, message, original, Reason.REVERSED)
+        if crowded(state, place.link.name, message.summary.identity):
+            return self._refuse(place, header, message, original, Reason.DUPLICATE)
         return self._forward(place, header, message, original, age_ms)
 
     def _attach(self, place: Place, header: bytes, message: Message, original: bytes, to: Transaction) -> Input:
@@ -212,13 +214,15 @@ class Offers:
             date = "" if reversal else state.dates.get(target, "")  # a reversal has its original's
             try:
                 outbound = to.codec.forward(message, stan, wire.codec, reference=reference, date=date, utc=place.utc)
+                to.frame(outbound.payload)
             except MessageError:
                 return Absorb(*place.span, f"advice: {Reason.FORMAT}")
         outcome = wire.codec.accept(original)
         frame = wire.answer(header, wire.codec.answer(original, outcome, utc=place.utc))
         refusal = wire.codec.refuse(original, Reason.REVERSED) if reversal else None
         return Store(
-            *place.span, message.duplicate_key, message.digest, original, summary, outcome, frame, standing, refusal,
+            *place.span, message.duplicate_key, message.digest, original, summary, outcome, frame, standing,
+            found.reference if found is not None else b"", refusal,
             target, outbound.payload, outbound.match_key, stan, outbound.reference, message.attributes.amount or 0,
         )  # fmt: skip
 

@@ -7,6 +7,7 @@ from switch.core.records import Fate, Finished, Stage, Transaction
 from switch.core.state import State, original_key
 
 BLOCKED = b"\0reversed\0"  # begins the key of an outcome that stands for an original that has not come yet
+HOLDERS_MAX = 16  # messages of one identity that are kept
 
 
 class Standing(enum.IntEnum):
@@ -27,17 +28,22 @@ def find(state: State, link: str, identity: bytes) -> tuple[Standing, Original |
     """The newest message of the link with this identity, how it stands, and the key of its outcome (b"": it has none yet)."""
     holders = state.originals.get(original_key(link, identity), ()) if identity else ()
     newest: Original | None = None
-    last = (-1, b"")
+    last = (False, -1, b"")
     for holder in holders:
         item: Original
         if isinstance(holder, int):
-            item, rank = state.transactions[holder], (holder, b"")
+            item, rank = state.transactions[holder], (True, holder, b"")
         else:
             item = state.outcomes[holder]
-            rank = (item.number, holder)
+            rank = (item.fate is not Fate.NOTHING, item.number, holder)  # what was refused here hides nothing
         if rank > last:
             newest, last = item, rank
-    return _standing(newest, last[1]), newest, last[1]
+    return _standing(newest, last[2]), newest, last[2]
+
+
+def crowded(state: State, link: str, identity: bytes) -> bool:
+    """Whether so many messages have this identity that it identifies none."""
+    return bool(identity) and len(state.originals.get(original_key(link, identity), ())) >= HOLDERS_MAX
 
 
 def _standing(item: Original | None, key: bytes) -> Standing:

@@ -27,6 +27,7 @@ class OwnAdvice(msgspec.Struct, frozen=True, array_like=True, gc=False):
     match_key: bytes = b""
     stan: int = 0
     reference: bytes = b""
+    failed: bool = False  # it is due, and the dialect or framing of its receiver cannot hold it
 
     def __repr__(self) -> str:
         return type(self).__name__
@@ -86,6 +87,7 @@ class Store(Input, frozen=True, tag="store"):
     outcome: Outcome
     frame: bytes
     standing: Standing
+    original_reference: bytes  # by which it names its original
     refusal: Outcome | None
     target: str
     payload: bytes

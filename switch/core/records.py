@@ -166,6 +166,7 @@ class Transaction(Record, frozen=True):
     delivered: bool = False  # a byte of an answer was acknowledged
     redelivered: bool = False  # its answer was tried on another session of its concentrator
     reversal: int = 0  # the advice by which its terminal reversed it before it was decided
+    followed: bool = False  # an advice that names it as it was sent waits for its decision
     unsent: bytes | Sealed = b""  # UNSENT: the frame, in the format of its target; without a STAN, of its source
     source_date: str = ""  # business date of its source when it came
     approved: int = 0  # minor units that its target, or stand-in, has approved
@@ -194,6 +195,7 @@ class Finished(Record, frozen=True):
     date: str = ""
     approved: int = 0  # as of a transaction; of an advice what it tells; less what a reversal has taken of it
     advice: int = 0  # that it was kept as: then `number` is of another
+    about: bytes = b""  # of an advice: what those about the same original are ordered by
 
 
 class Counted(enum.StrEnum):
@@ -232,6 +234,7 @@ class Advice(Record, frozen=True):
     deadline_ms: int = 0  # of that copy
     due_ms: int = 0  # not sent before
     tries: int = 0
+    unsure: bool = False  # its receiver may never have had what it is about
     parked: str = ""  # why it waits for an operator: a response code, "unanswered" or "expired"
     sent: bool = False  # copies went out before an operator had it tried again: the next one is a repeat, too
     books: Books | None = None

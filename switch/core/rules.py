@@ -61,8 +61,10 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     advice_rate_max: int = 0  # advices a second; 0: as fast as they are answered
     advice_tries_max: int = 100  # then an advice is parked
     advice_expires_ms: int = 0  # the age at which it is; 0: never
-    advice_not_found: Literal["done", "park"] = "done"  # what it is about is not known there, also not after
-    advice_not_found_tries: int = 3  # as many tries: it may be on its way
+    # what it is about is not known there, also not after so many tries: done, if it may never have come there, else parked
+    advice_not_found: Literal["done", "park"] = "done"
+    advice_not_found_tries: int = 3
+    parked_max: int = 10_000  # advices that wait for an operator; with more of them the link gets no new requests
     lane_max: int = 10_000  # advices kept for this link; with more of them it gets no new requests
     echo_interval_ms: int = 30_000  # silence after which an echo is sent; 0: never
     network_timeout_ms: int = 10_000  # for sign-on and echo

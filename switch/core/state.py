@@ -77,6 +77,8 @@ class State:
         self.slots: dict[tuple[str, int], str] = {}
         self.lanes: dict[str, dict[int, None]] = {}  # link: its advices that are not parked
         self.parked: dict[str, dict[int, None]] = {}  # link: those that are
+        self.abouts: dict[bytes, int] = {}  # what advices are about: how many
+        self.stopped: dict[bytes, int] = {}  # the same of those that are parked: nothing passes them
         self.advice_keys: dict[tuple[str, bytes], int] = {}
         self.segments: dict[int, dict[bytes, None]] = {}
         self.nodes: dict[str, str] = {}  # node: its newest incarnation
@@ -160,12 +162,18 @@ class State:
                 was.pop(key, None)
             if now is not None:
                 now[key] = None
+            if old is not None and new is not None and not new.parked:  # it was parked: back into its place
+                self.lanes[new.link] = dict.fromkeys(sorted(self.lanes[new.link]))
+            about = (new or old).about  # type: ignore[union-attr]
+            _count(self.abouts, about, (new is not None) - (old is not None))
+            _count(self.stopped, about, _parked(new) - _parked(old))
         if old is None and new is not None:
             self._busy(new.link, new.stan, busy=True)
-            if new.match_key:
-                self.advice_keys[new.link, new.match_key] = key
         elif new is None and old is not None:
             self._busy(old.link, old.stan, busy=False)
+        if _tried(new) and new is not None:
+            self.advice_keys[new.link, new.match_key] = key
+        elif _tried(old) and old is not None:
             self.advice_keys.pop((old.link, old.match_key), None)
 
     def _lane(self, advice: Advice | None) -> dict[int, None] | None:
@@ -282,7 +290,8 @@ class State:
 
     def has_room(self, link: Link) -> bool:
         """Whether a request more may be forwarded to the link: each may become an advice that its lane has to keep."""
-        return self.waiting.get(link.name, 0) < link.inflight_max and self.lane_size(link.name) < link.lane_max
+        lane, parked = len(self.lanes.get(link.name, ())), len(self.parked.get(link.name, ()))
+        return self.waiting.get(link.name, 0) < link.inflight_max and lane < link.lane_max and parked < link.parked_max
 
     def has_rate(self, key: str, limit: int) -> bool:
         """Whether a limit of so many a second lets one more through in this second of log time. 0: no limit."""
@@ -291,10 +300,7 @@ class State:
 
     def lane_room(self, link: Link) -> bool:
         """Whether an advice more from outside may be kept for the link: these are never refused, so there is more room."""
-        return self.lane_size(link.name) < 2 * link.lane_max
-
-    def lane_size(self, link: str) -> int:
-        return len(self.lanes.get(link, ())) + len(self.parked.get(link, ()))
+        return len(self.lanes.get(link.name, ())) < 2 * link.lane_max
 
     def live(self) -> list[str]:
         """The live incarnations, by node."""
@@ -335,6 +341,20 @@ def _set(items: dict[Any, Any], key: Any, new: Any) -> None:
         items.pop(key, None)
     else:
         items[key] = new
+
+
+def _count(counts: dict[bytes, int], key: bytes, change: int) -> None:
+    if key and change:
+        _set(counts, key, counts.get(key, 0) + change or None)
+
+
+def _parked(advice: Advice | None) -> bool:
+    return advice is not None and bool(advice.parked)
+
+
+def _tried(advice: Advice | None) -> bool:
+    """Whether a copy of it has gone out that may yet be answered."""
+    return advice is not None and bool(advice.match_key) and (advice.tries > 0 or advice.sent)
 
 
 def _digest(table: str, key: Any, item: Any) -> int:

@@ -64,21 +64,21 @@ class Targets:
             if age_ms >= wire.link.timeout_ms:
                 return Reason.TOO_OLD
             if not state.has_room(wire.link) or not state.has_rate(f"link/{name}", wire.link.rate_max):
-                reason = Reason.OVERLOAD
+                reason = _graver(reason, Reason.OVERLOAD)
                 continue
             session = self._session(name)
             if session is None:
-                reason = Reason.LINK_DOWN
+                reason = _graver(reason, Reason.LINK_DOWN)
                 continue
             stan = wire.stan(state, self._node)
             try:
                 choice = self._encode(name, session, message, codec, stan, utc)
             except MessageError:
-                reason = Reason.FORMAT
+                reason = _graver(reason, Reason.FORMAT)
                 continue
             found = (name, choice.outbound.match_key)
             if found in state.pending or found in state.advice_keys:
-                reason = Reason.DUPLICATE
+                reason = _graver(reason, Reason.DUPLICATE)
                 continue
             return choice
         return reason
@@ -105,6 +105,14 @@ class Targets:
             return None
         self._turn += 1
         return choice[self._turn % len(choice)]
+
+
+# of several targets' reasons the last one here is told, whatever their order
+_REASONS = (Reason.NO_ROUTE, Reason.FORMAT, Reason.LINK_DOWN, Reason.DUPLICATE, Reason.OVERLOAD)
+
+
+def _graver(reason: Reason, other: Reason) -> Reason:
+    return max(reason, other, key=_REASONS.index)
 
 
 def within(state: State, route: Route) -> bool:

@@ -17,7 +17,6 @@ from switch.core.proposals import (
     Forget,
     Frames,
     NetworkSend,
-    OwnAdvice,
     Park,
     Proposal,
     Redeliver,
@@ -32,6 +31,7 @@ from switch.core.state import State
 from switch.core.targets import Choice, Targets
 from switch.core.wires import Wire
 
+PATIENT_TRIES = 3  # of an advice for which the rest of its lane waits
 LOOK_MAX = 200  # advices of a lane that are looked at in one round
 DAY_S = 86_400
 Subject = tuple[str, object]
@@ -119,8 +119,12 @@ class Tending:
         return Undo(transaction.id, outcome, frames, advice)
 
     def _other_session(self, transaction: Transaction) -> str:
-        """A session of the same concentrator, where its link may be told an approval on another one; "" if there is none."""
-        if transaction.redelivered or not self._wires[transaction.link].link.redeliver:
+        """A session of the same concentrator, where its link may be told an approval on another one; "" if there is none.
+
+        Where its terminal asks again already, it gets the refusal.
+        """
+        asked = any(waiter.session in self._state.sessions for waiter in transaction.waiters)
+        if asked or transaction.redelivered or not self._wires[transaction.link].link.redeliver:
             return ""
         for id_ in self._state.links.get(transaction.link, ()):
             session = self._state.sessions[id_]
@@ -132,20 +136,30 @@ class Tending:
 
     def _unsent(self, transaction: Transaction, clock: int, utc: float) -> Resend | Decide:
         """To the same link or the next target; else it is decided here, since no byte of it has left."""
-        if transaction.reversal:
-            return self._decide(transaction, Reason.REVERSED, utc)
-        wire = self._wires[transaction.target if transaction.stan else transaction.link]
+        if transaction.reversal or transaction.followed:
+            return self._decide(transaction, Reason.REVERSED if transaction.reversal else Reason.LINK_DOWN, utc)
+        own = not transaction.match_key  # as its source has sent it
+        wire = self._wires[transaction.link if own else transaction.target]
         try:
             frame = self._opened(transaction.unsent)
-        except KeyGone:
+            message = wire.codec.decode(wire.framer.cut(frame).frames[0].payload)
+        except (KeyGone, MessageError):
             return self._decide(transaction, Reason.LINK_DOWN, utc)
-        message = wire.codec.decode(wire.framer.cut(frame).frames[0].payload)
         age_ms = self._wires[transaction.target].link.timeout_ms - (transaction.deadline_ms - clock)
         route = self._targets.route(transaction.link, message)
         if route is None:
             return self._decide(transaction, Reason.NO_ROUTE, utc)
         names = self._targets.order(route, transaction.original, self._wires[transaction.link].codec)
+        if not own and self._rewritten(transaction):
+            names = [name for name in names if name == transaction.target]
         choice = self._targets.choose(route, names, message, wire.codec, age_ms, utc)
+        if isinstance(choice, Choice) and not own and choice.target == transaction.target:
+            free = (choice.target, transaction.stan) not in self._state.stans_busy
+            if free and (choice.target, transaction.match_key) not in self._state.pending:  # as it was to go out before
+                return Resend(
+                    transaction.id, route.name, choice.target, choice.session, transaction.stan, transaction.match_key,
+                    transaction.reference, transaction.date, frame,
+                )  # fmt: skip
         if isinstance(choice, Choice):
             outbound = choice.outbound
             return Resend(
@@ -154,6 +168,11 @@ class Tending:
             )  # fmt: skip
         approval = self._stand_in(transaction, message, utc) if choice is Reason.LINK_DOWN else None
         return approval or self._decide(transaction, choice, utc)
+
+    def _rewritten(self, transaction: Transaction) -> bool:
+        """Whether its target's rules have changed what another target is to have as its source has sent it."""
+        options = self._wires[transaction.target].link.iso8583
+        return bool(transaction.date) or (options is not None and bool(options.field))
 
     def _decide(self, transaction: Transaction, reason: Reason, utc: float) -> Decide:
         outcome, frames = self._refusal(transaction, reason, utc)
@@ -168,7 +187,8 @@ class Tending:
             if not bins or not allows(rule, transaction):
                 continue
             account = source.account(transaction.original)
-            if not left(self._state, rule, account, day, transaction.summary.amount, self._limits.stand_in_cards_max):
+            amount, cards_max = transaction.summary.amount, self._limits.stand_in_cards_max
+            if not account or not left(self._state, rule, account, day, amount, cards_max):
                 continue
             stan, date = target.stan(self._state, self._node), self._state.dates.get(transaction.target, "")
             try:
@@ -176,9 +196,9 @@ class Tending:
                 told = target.codec.stand_in_advice(
                     transaction.original, outcome, Cause.UNAVAILABLE, stan, utc, date=date
                 )
+                advice = target.advice(told, stan)
             except MessageError:
                 continue
-            advice = OwnAdvice(told.payload, told.match_key, stan, told.reference)
             return Decide(
                 transaction.id, outcome, self._frames(transaction, outcome, utc), advice, rule.name, account, day
             )
@@ -245,24 +265,30 @@ class Tending:
 
     def _advices(self, clock: int) -> Iterator[Due]:
         for name, lane in self._state.lanes.items():
-            if lane and clock >= self._state.paces.get(name, 0):
-                yield from self._lane(self._wires[name].link, lane, clock)
+            if lane and clock >= self._state.paces.get(name, 0) and (session := self._advice_session(name)) is not None:
+                yield from self._lane(self._wires[name].link, lane, session, clock)
 
-    def _lane(self, link: Link, lane: Iterable[int], clock: int) -> Iterator[Due]:
-        """The first that are due, as many as may be outstanding; of those about one original only the first."""
+    def _lane(self, link: Link, lane: Iterable[int], session: str, clock: int) -> Iterator[Due]:
+        """The first that are due, as many as may be outstanding; of those about one original only the first.
+
+        One that was not answered a few times lets others pass.
+        """
         outstanding = 0
         before: set[bytes] = set()
+        stopped, keys = self._state.stopped, self._state.advice_keys
         for number in islice(lane, LOOK_MAX):
             if outstanding >= link.advice_window:
                 return
             advice, subject = self._state.advices[number], ("advice", number)
-            if advice.about in before:
+            if advice.about in before or advice.about in stopped:
                 continue
             if advice.about:
                 before.add(advice.about)
             if subject in self.outstanding or (advice.session and clock < advice.deadline_ms):
-                outstanding += 1
-            elif due := self._advice_due(link, advice, clock):
+                outstanding += advice.tries <= PATIENT_TRIES
+            elif keys.get((link.name, advice.match_key), number) != number:
+                continue  # its answer could not be told from that of another
+            elif due := self._advice_due(link, advice, session, clock):
                 outstanding += 1
                 yield subject, due
                 if link.advice_rate_max:
@@ -273,15 +299,17 @@ class Tending:
         original = self._state.transactions.get(advice.after)
         return original is not None and original.open
 
-    def _advice_due(self, link: Link, advice: Advice, clock: int) -> Proposal | None:
+    def _advice_due(self, link: Link, advice: Advice, session: str, clock: int) -> Proposal | None:
         if clock < advice.due_ms or self._follows(advice):
             return None
         if advice.tries >= link.advice_tries_max:
             return Park(advice.id, "unanswered")
         if link.advice_expires_ms and clock - advice.queued_ms > link.advice_expires_ms:
             return Park(advice.id, "expired")
-        session = self._advice_session(link.name)
-        return self._advice_send(advice, session) if session is not None else None
+        try:
+            return self._advice_send(advice, session)
+        except MessageError:  # the link's framing has become smaller
+            return Park(advice.id, "too long")
 
     def _advice_session(self, link: str) -> str | None:
         ready = [id_ for id_ in self._state.links.get(link, ()) if self._state.sessions[id_].ready]

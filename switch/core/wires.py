@@ -3,7 +3,7 @@
 from messages.framing import Framer
 from messages.iso8583.codec import Iso8583Codec
 from messages.iso20022.codec import Iso20022Codec
-from messages.message import Cause, Codec, MessageError
+from messages.message import Cause, Codec, MessageError, Outbound
 from switch.core.proposals import NOTHING, OwnAdvice
 from switch.core.records import Transaction
 from switch.core.rules import Link, Rules, RulesError, flag
@@ -25,8 +25,9 @@ class Wire:
         value = bytes.fromhex(link.header_value) if link.header_value else None
         self.framer = Framer.of(link.framing, header=link.header, maximum=link.frame_max_bytes, header_default=value)
         self._stan = 0  # last given
-        if self.codec.stan_digits and 2 * (link.inflight_max + link.lane_max) >= 10**self.codec.stan_digits // 2:
-            raise RulesError(f"link {link.name!r}: inflight_max and lane_max leave too few STANs")
+        taken = 2 * (link.inflight_max + link.lane_max) + link.parked_max
+        if self.codec.stan_digits and taken >= 10**self.codec.stan_digits // 2:
+            raise RulesError(f"link {link.name!r}: inflight_max, lane_max and parked_max leave too few STANs")
 
     def resume(self, before: "Wire") -> None:
         """STANs go on where this wire's predecessor stopped, since what it gave may not be applied yet."""
@@ -74,9 +75,14 @@ class Wire:
         stan = self.stan(state, node)
         try:
             made = self.codec.reversal(transaction.original, transaction.reference, stan, utc, cause)
+            return NOTHING if made is None else self.advice(made, stan)
         except MessageError:
-            made = None
-        return OwnAdvice(made.payload, made.match_key, stan, made.reference) if made is not None else NOTHING
+            return OwnAdvice(failed=True)
+
+    def advice(self, made: Outbound, stan: int) -> OwnAdvice:
+        """Raises MessageError when it is more than the link's framing can hold, also as a repeat."""
+        self.frame(made.payload)
+        return OwnAdvice(made.payload, made.match_key, stan, made.reference)
 
 
 def wires(rules: Rules, before: dict[str, Wire]) -> dict[str, Wire]:

@@ -5,7 +5,7 @@ from engines import DIALECT, Pair, answer_to, card, rules
 
 from messages.message import Decision
 from switch.core.originals import Standing, find
-from switch.core.proposals import Absorb, Reply, Store
+from switch.core.proposals import Absorb, Reply, Resend, Settle, Store
 from switch.core.records import Role
 from switch.core.rules import Limits
 
@@ -257,3 +257,129 @@ def test_no_track_and_no_pin_is_kept_in_a_lane(pair):
     pair.receive(terminal, card(mti="0220"))
     (advice,) = lane(pair)
     assert fields(advice.payload).keys().isdisjoint({35, 52}) and fields(advice.payload)[2] == "4111111111111111"
+
+
+# --- what a review found
+
+
+def test_a_reversal_made_before_its_original_was_sent_anew_is_made_again():
+    """It names the original as it was sent before, and to whom."""
+    pair = Pair(rules())
+    terminal, other, net = pair.accept(), pair.accept(node="b"), pair.connect(slot=0)
+    pair.receive(terminal, card())
+    stale = pair.offer(other, reversal())
+    pair.end(net, 0, written=0)
+    again = pair.connect(slot=1)
+    pair.receive(pair.accept(), card(2))  # takes the STAN that the first one had
+    pair.append("a", *[item for _, item in pair.due("a")])
+    moved = pair.state.transactions[1].reference
+    assert pair.append("b", stale) == [moved == stale.original_reference]
+    assert pair.sent(again, Role.FORWARD)
+
+
+def test_what_is_followed_is_not_sent_anew(pair):
+    terminal, net = pair.accept(), pair.connect(slot=0)
+    pair.receive(terminal, card())
+    pair.receive(terminal, reversal(de95=f"{400:012d}{0:012d}C00000000C00000000"))
+    pair.end(net, 0, written=0)
+    pair.connect(slot=1)
+    assert not any(isinstance(item, Resend) for item in pair.tend())
+    assert pair.only().outcome.decision is Decision.DECLINED
+
+
+def test_an_approval_that_its_terminal_reverses_while_it_reached_nobody_is_told_to_nobody():
+    pair = Pair(rules(pos={"redeliver": True}))
+    one, two, net = pair.accept(), pair.accept(), pair.connect()
+    pair.receive(one, card())
+    pair.end(one, 0)
+    pair.receive(net, answer_to(pair.forwarded(net)))
+    pair.receive(two, reversal())
+    pair.tend()
+    assert pair.codes(two) == ["00"], "of the reversal alone"
+    assert len(pair.state.advices) == 1
+
+
+def test_an_advice_that_its_target_cannot_hold_is_not_acknowledged():
+    pair = Pair(rules(net={"frame_max_bytes": 120}))
+    terminal = pair.accept()
+    assert isinstance(pair.receive(terminal, card(mti="0220")), Absorb)
+    pair.connect()
+    pair.tend()
+
+
+def test_a_reversal_that_cannot_be_made_is_told_of():
+    body = DIALECT.decode(card())
+    short = DIALECT.assemble(body.mti, {number: part for number, part in body.raw.items() if number not in (35, 52)})
+    pair = Pair(rules(net={"frame_max_bytes": len(short), "timeout_ms": 1_000}))
+    terminal, _ = pair.accept(), pair.connect()
+    pair.receive(terminal, short)
+    pair.pass_ms(1_000)
+    ((_, timeout),) = pair.due("a")
+    assert pair.append("a", timeout) == [True] and "advice.impossible" in pair.notes
+
+
+def test_what_was_refused_here_hides_no_approval(pair):
+    terminal, net = pair.accept(), pair.connect()
+    approved(pair, terminal, net)
+    pair.end(net)
+    pair.receive(terminal, card(1, de32="654321"))
+    assert pair.codes(terminal)[-1] == "91"
+    pair.receive(terminal, reversal())
+    assert len(lane(pair)) == 1
+
+
+def test_a_parked_advice_is_passed_by_none_about_the_same_original(pair):
+    terminal, net = pair.accept(), pair.connect()
+    approved(pair, terminal, net)
+    original = DIALECT.decode(reversal()).fields[90]
+    pair.receive(terminal, card(11, mti="0220", de90=original))
+    pair.tend()
+    pair.receive(net, answer_to(pair.sent(net, Role.ADVICE)[0], "30"))
+    pair.receive(terminal, reversal())
+    pair.tend()
+    assert len(pair.sent(net, Role.ADVICE)) == 1
+    pair.append("a", Settle(1, retry=False))
+    pair.tend()
+    assert len(pair.sent(net, Role.ADVICE)) == 2
+
+
+def test_the_reversal_of_a_completion_goes_after_it(pair):
+    terminal, net = pair.accept(), pair.connect()
+    approved(pair, terminal, net)
+    original = DIALECT.decode(reversal()).fields[90]
+    pair.receive(terminal, card(11, mti="0220", de90=original))
+    completion = f"0220{11:06d}0301100000{'123456'.zfill(11)}{0:011d}"
+    pair.receive(terminal, card(700, mti="0400", de90=completion))
+    pair.tend()
+    assert [payload[:4] for payload in pair.sent(net, Role.ADVICE)] == [b"0220"]
+
+
+def test_an_outcome_about_which_an_advice_waits_is_not_forgotten():
+    pair = Pair(rules(limits=Limits(segment_outcomes=1, replay_window_ms=1_000)))
+    terminal, net = pair.accept(), pair.connect()
+    approved(pair, terminal, net)
+    pair.end(net)
+    pair.receive(terminal, reversal())
+    pair.pass_ms(5_000)
+    pair.tend()
+    pair.receive(terminal, reversal(stan=900))
+    assert len(lane(pair)) == 1, "it is known as undone"
+
+
+def test_what_an_issuer_had_approved_and_does_not_find_is_parked(pair):
+    terminal, net = pair.accept(), pair.connect()
+    approved(pair, terminal, net)
+    pair.receive(terminal, reversal())
+    for number in range(3):
+        pair.tend()
+        pair.receive(net, answer_to(pair.sent(net, Role.ADVICE)[number], "25"))
+        pair.pass_ms(9_000)
+    assert pair.state.advices[1].parked == "25"
+
+
+def test_messages_of_one_identity_are_bounded(pair):
+    terminal, _ = pair.accept(), pair.connect()
+    for number in range(20):
+        pair.receive(terminal, card(1, de32=f"{number:06d}"))
+    assert len(pair.state.transactions) == 16
+    assert set(pair.codes(terminal)) == {"94"}

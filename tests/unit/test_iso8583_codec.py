@@ -332,7 +332,7 @@ def test_other_content_under_the_same_key_has_another_digest(number: int) -> Non
     assert other.digest != first.digest
 
 
-@pytest.mark.parametrize("number", [7, 11, 32, 41, 42])
+@pytest.mark.parametrize("number", [11, 32, 37, 41, 42])
 def test_another_identification_is_another_key(number: int) -> None:
     codec = codec_of("iso87-ascii")
     value = "9" * len(sample("1987")[number])
