@@ -72,8 +72,10 @@ def record_refusal(fold: Fold, link: str, p: Refuse) -> None:
 
 
 def record_undone(fold: Fold, transaction: Transaction) -> None:
-    """The transaction still has the approval that is to be replaced. Its source never heard of that, and counts none."""
+    """The transaction still has the approval that is to be replaced. Its source has not counted that, unless it is booked."""
     _keep(fold, _item(fold, JournalKind.UNDONE, transaction))
+    if transaction.booked:
+        count(fold, transaction.link, transaction.source_date, Counted.REVERSAL, transaction.summary, transaction.approved)
 
 
 def books(transaction: Transaction, counted: Counted) -> Books:
@@ -90,7 +92,8 @@ def books(transaction: Transaction, counted: Counted) -> Books:
 def record_kept(fold: Fold, link: str, p: Store, standing: Standing, original: Original | None) -> Books:
     """Counts for the source, under its present business date; the books of the advice for its target.
 
-    A reversal moves what was approved. What is not known here may have been approved before outcomes were forgotten.
+    A reversal moves what was approved, on the side of its original. What is not known here may have been
+    approved before outcomes were forgotten.
     """
     state, summary, source, target = fold.state, p.summary, Counted.ADVICE, Counted.ADVICE
     dates = (state.dates.get(link, ""), state.dates.get(p.target, ""))
@@ -98,7 +101,8 @@ def record_kept(fold: Fold, link: str, p: Store, standing: Standing, original: O
         told, held = _held(p, standing, original)
         source = Counted.REVERSAL if told else Counted.CANCELLED
         target = Counted.REVERSAL if held else Counted.CANCELLED
-        summary = replace(summary, amount=_reversed(p, standing, original, held=held))
+        amount = _reversed(p, standing, original, held=held)
+        summary = replace(summary, profile=_profile(original) or summary.profile, amount=amount)
     about = Books(link, p.original, _transaction(standing, original), summary, dates, target)
     count(fold, link, dates[0], source, summary, summary.amount)
     if not p.payload:
@@ -116,8 +120,17 @@ def _held(p: Store, standing: Standing, original: Original | None) -> tuple[bool
     return likely, likely
 
 
+def _profile(original: Original | None) -> str:
+    if original is None:
+        return ""
+    return original.summary.profile if isinstance(original, Transaction) else original.profile
+
+
 def _reversed(p: Store, standing: Standing, original: Original | None, *, held: bool) -> int:
-    """The amount that a reversal takes back: of what was approved if that is known."""
+    """The amount that a reversal takes back: of what was approved if that is known.
+
+    One in part of what is not known takes what its DE4 has more than DE95; of 1993 and 2003 DE4 is what it leaves, so none.
+    """
     known = held and standing is Standing.APPROVED and original is not None
     if p.summary.is_(Trait.PARTIAL):
         whole = original.approved if known and original is not None else p.amount
@@ -147,10 +160,10 @@ def record_reversed(fold: Fold, link: str, p: Store, original: Original) -> Orig
     if p.summary.is_(Trait.PARTIAL):
         return original
     if isinstance(original, Transaction):
-        record_undone(fold, original)
+        _keep(fold, _item(fold, JournalKind.UNDONE, original))
     else:  # its request is forgotten: the row says of the message what the reversal does
         dates = (fold.state.dates.get(link, ""), original.date)
-        about = replace(p.summary, amount=original.approved)
+        about = replace(p.summary, profile=original.profile or p.summary.profile, amount=original.approved)
         number = _transaction(Standing.APPROVED, original)
         item = JournalItem(JournalKind.UNDONE, link, p.original, original.outcome, original.target, 0, number,
                            original.advice, about, dates, fold.state.meta.clock_ms)  # fmt: skip

@@ -1,5 +1,7 @@
 """Rules of outcomes: decided once, told to all who wait, undone when they reached nobody, kept for repeats, forgotten."""
 
+from sys import intern
+
 from msgspec.structs import replace
 
 from messages.message import Decision, Outcome, Trait
@@ -12,7 +14,7 @@ from switch.core.state import outcome_key
 from switch.core.transitions import Event, move
 
 AHEAD_MS = 1_000  # who proposes to forget may be ahead
-ROW_BYTES = 112  # of an outcome in a snapshot, beside its key, content, identity and reference, at the most
+ROW_BYTES = 116  # of an outcome in a snapshot, beside its key, content, identity, reference, profile and about, at the most
 
 
 def answers_all(fold: Fold, transaction: Transaction, frames: Frames) -> bool:
@@ -91,6 +93,7 @@ def moved(fold: Fold, transaction: Transaction, event: Event) -> None:
         Finished(
             transaction.digest, transaction.outcome, 0, transaction.id, transaction.fate, transaction.summary.identity,
             transaction.target, transaction.reference, transaction.date, transaction.approved,
+            profile=intern(transaction.summary.profile),
         ),
     )  # fmt: skip
 
@@ -98,7 +101,7 @@ def moved(fold: Fold, transaction: Transaction, event: Event) -> None:
 def keep(fold: Fold, key: bytes, item: Finished) -> None:
     """Keep an outcome for repeats, in the open segment; a full segment is closed: it is to be one value in etcd."""
     state, limits = fold.state, fold.rules.limits
-    size = len(key) + len(item.outcome.content) + len(item.identity) + len(item.reference) + ROW_BYTES
+    size = len(key) + len(item.outcome.content) + len(item.identity) + len(item.reference) + len(item.profile) + ROW_BYTES
     if state.meta.segment_size and state.meta.segment_bytes + size > limits.segment_bytes:
         close_segment(fold)
     meta = state.meta

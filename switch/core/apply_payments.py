@@ -225,7 +225,7 @@ def answer(fold: Fold, p: Answer) -> bool:
     if transaction.target in fold.state.breakers:
         fold.state.put_breaker(transaction.target, None)
     transaction = record_answer(fold, transaction, p)
-    it = books(transaction, Counted.REVERSAL)
+    it = books(transaction, Counted.REVERSAL) if p.undo.payload else None
     undone = bool(queue_advice(fold, transaction.target, p.undo, _about(transaction), it) or transaction.reversal)
     fate = Fate.DECIDED if not p.untold else Fate.UNDONE if undone else Fate.UNKNOWN
     decide(fold, transaction, p.outcome, p.frames, fate)

@@ -1,5 +1,7 @@
 """The rule of advices from outside: acknowledged and kept in one entry, with what a reversal does to its original."""
 
+from sys import intern
+
 from msgspec.structs import replace
 
 from messages.message import Outcome, Trait
@@ -43,7 +45,8 @@ def store(fold: Fold, p: Store) -> bool:
     number = queue_advice(fold, p.target, own, about, kept, after, unsure=unsure)
     told = 0 if p.summary.is_(Trait.REVERSAL) else kept.summary.amount
     keep(fold, key, Finished(p.digest, p.outcome, 0, state.meta.transaction, Fate.DECIDED, p.summary.identity, p.target,
-                             p.reference, approved=told, advice=number, about=about))  # fmt: skip
+                             p.reference, approved=told, advice=number, profile=intern(p.summary.profile),
+                             about=about))  # fmt: skip
     if p.refusal is not None and p.summary.is_(Trait.REVERSAL):
         _reverse(fold, session.link, p, p.refusal, number, (standing, original, found))
     if isinstance(original, Transaction) and original.id in state.transactions:

@@ -195,6 +195,7 @@ class Finished(Record, frozen=True):
     date: str = ""
     approved: int = 0  # as of a transaction; of an advice what it tells; less what a reversal has taken of it
     advice: int = 0  # that it was kept as: then `number` is of another
+    profile: str = ""
     about: bytes = b""  # of an advice: what those about the same original are ordered by
 
 

@@ -16,7 +16,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     pair: str
     origin: str  # of the log: one that began anew, etcd being lost, numbers from 1 again
     number: int
-    kind: str  # request (once for each transaction that finished), refusal, advice, undone
+    kind: str  # of JournalKind: request (once for each transaction that finished), refusal, advice, undone, ...
     link: str
     target: str  # "" of a refusal
     transaction_id: int  # 0: never forwarded

@@ -152,7 +152,7 @@ def _requests(pair, proposals, accepted) -> None:
 
 def _reversed(seen: Seen, state: State, reversal: Store) -> None:
     """Its terminal took it back: what it was told holds no more."""
-    link = state.sessions[reversal.session].link
+    link = reversal.session.rpartition(".")[0]  # it may have ended in the same entry
     items = [(outcome_key(t.link, t.duplicate_key), t.summary.identity) for t in state.transactions.values()]
     items += [(key, item.identity) for key, item in state.outcomes.items()]
     for key, identity in items:

@@ -39,10 +39,14 @@ COUNTS = st.sampled_from([1, 3, 99, 99])  # proposals of one entry
 
 
 def _request(name: str, base: int, form: int) -> bytes:
-    """A request, new or not, or its repeat, or another under its key, or an advice."""
+    """A request, new or not, or its repeat, or another under its key, or an advice, or a reversal of it or a part."""
     if name == "bank":
         return transfer(base - form % 2, "11.00" if form == 9 else "10.00")
     number = 1 + base - min(form % 4, base)
+    if form in (5, 6):
+        original = f"0200{number:06d}0301100000{'123456'.zfill(11)}{0:011d}"
+        part = {"de95": f"{400:012d}{0:012d}C00000000C00000000"} if form == 5 else {}
+        return card(number + 500_000, mti="0400", de90=original, **part)
     return card(
         number, mti={7: "0201", 8: "0220"}.get(form, "0200"), de4="000000009999" if form == 9 else "000000001000"
     )

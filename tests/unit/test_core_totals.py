@@ -223,6 +223,7 @@ def test_a_reversal_after_its_original_is_over_leaves_a_row_of_what_it_undid():
     tell(pair, net)
     assert rows(pair)[2:] == [("advice", "APPROVED", 1, 1)]
     assert figures(pair, "pos") == figures(pair, "net") == {("", "approved"): ONE, ("", "reversal"): ONE}
+    assert {total.profile for total in pair.state.totals.values()} == {"purchase"}, "on the side of its original"
 
 
 def test_the_same_before_the_terminal_has_acknowledged_the_approval():
@@ -331,6 +332,20 @@ def test_a_reversal_in_part_and_then_of_the_rest(acknowledged):
     tell(pair, net)
     assert figures(pair, "pos") == figures(pair, "net") == {("", "approved"): ONE, ("", "reversal"): (2, AMOUNT)}
     assert [row[0] for row in rows(pair)] == ["request", "advice", "undone", "advice"]
+
+
+def test_what_a_reversal_in_part_has_left_and_reached_nobody_is_reversed_too():
+    pair, terminal, net = stored()
+    other = pair.accept()
+    pair.receive(terminal, card())
+    pair.receive(net, answer_to(pair.forwarded(net)))
+    pair.receive(other, reversal(de95=f"{400:012d}{0:012d}C00000000C00000000"))
+    pair.end(terminal, 0)
+    pair.tend()
+    pair.receive(net, answer_to(pair.sent(net, Role.ADVICE)[-1]))
+    tell(pair, net)
+    assert figures(pair, "pos") == figures(pair, "net") == {("", "approved"): ONE, ("", "reversal"): (2, AMOUNT)}
+    assert [row[0] for row in rows(pair)] == ["request", "undone", "advice", "advice"]
 
 
 def test_a_source_that_takes_no_part_is_declined_and_its_issuer_reversed():
