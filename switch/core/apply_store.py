@@ -14,7 +14,10 @@ from switch.core.state import original_key, outcome_key
 
 @rule(Store)
 def store(fold: Fold, p: Store) -> bool:
-    """Accepted once, in its order after its original; what the proposer saw of that must still hold."""
+    """Accepted once, in its order after its original; what the proposer saw of that must still hold.
+
+    One whose reversal came before it goes nowhere.
+    """
     state = fold.state
     session = fold.taken(p)
     key = outcome_key(session.link, p.duplicate_key) if session else b""
@@ -23,8 +26,10 @@ def store(fold: Fold, p: Store) -> bool:
     standing, original, found = find(state, session.link, p.summary.refers)
     if standing is not p.standing:
         return False
+    blocked = find(state, session.link, p.summary.identity)[0] is Standing.BLOCKED
     if p.payload and (
-        p.target not in fold.links
+        blocked
+        or p.target not in fold.links
         or not state.lane_room(fold.links[p.target])
         or not free(fold, p.target, p.match_key, p.stan)
     ):
@@ -36,7 +41,8 @@ def store(fold: Fold, p: Store) -> bool:
     after = original.id if isinstance(original, Transaction) and standing is Standing.OPEN else 0
     own = OwnAdvice(p.payload, p.match_key, p.stan, p.reference)
     number = queue_advice(fold, p.target, own, about, after)
-    keep(fold, key, Finished(p.digest, p.outcome, 0, state.meta.transaction, Fate.DECIDED, p.summary.identity, p.target,
+    fate = Fate.UNDONE if blocked else Fate.TOLD
+    keep(fold, key, Finished(p.digest, p.outcome, 0, state.meta.transaction, fate, p.summary.identity, p.target,
                              p.reference))  # fmt: skip
     if p.refusal is not None and p.summary.is_(Trait.REVERSAL) and not p.summary.is_(Trait.PARTIAL):
         _reverse(fold, session.link, p, p.refusal, number, (standing, original, found))
@@ -49,7 +55,7 @@ def store(fold: Fold, p: Store) -> bool:
 def _reverse(
     fold: Fold, link: str, p: Store, refusal: Outcome, number: int, of: tuple[Standing, Original | None, bytes]
 ) -> None:
-    """The original is refused from here on: its repeats, or itself if it is still to come."""
+    """The original is refused from here on: its repeats, or itself if it is still to come. An advice is not: it was taken."""
     standing, original, found = of
     state = fold.state
     if standing is Standing.UNKNOWN and p.summary.refers:
@@ -61,4 +67,5 @@ def _reverse(
     elif isinstance(original, Transaction) and standing is Standing.APPROVED:
         state.put_transaction(original.id, replace(original, outcome=refusal, fate=Fate.UNDONE))
     elif isinstance(original, Finished) and standing is Standing.APPROVED:
-        keep(fold, found, replace(original, outcome=refusal, fate=Fate.UNDONE))
+        told = original.outcome if original.fate is Fate.TOLD else refusal
+        keep(fold, found, replace(original, outcome=told, fate=Fate.UNDONE))
