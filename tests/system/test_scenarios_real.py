@@ -11,12 +11,10 @@ SCENARIOS = Path(__file__).parents[1] / "scenarios"
 # where a node dies: at this point, from the step on in which the first request is answered (or from the one given)
 CASES = [
     ("advice-settled", "append.after", 5),
-    ("alternate-issuer", "write.after", 0),
     ("breaker", "append.before", 8),
     ("completion-of-an-authorisation", "offer.after", 5),
     ("cutover", "apply.before", 5),
     ("dialect-translation", "write.before", 0),
-    ("duplicate-different-content", "apply.after", 0),
     ("duplicate-finished", "append.before", 0),
     ("duplicate-in-flight-other-session", "write.before", 0),
     ("field-rules", "consume.before", 0),
