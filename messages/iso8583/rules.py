@@ -24,11 +24,12 @@ class Rules(msgspec.Struct, frozen=True):
 
 
 # 1993 annex A. DE24: 400 full reversal, the transaction did not complete as approved. DE25: 4021 timeout waiting for
-# response, 4013 unable to deliver the message to the point of service, 4004 completed partially
+# response, 4013 unable to deliver the message to the point of service, 4007 card acceptor device unable to complete the
+# transaction: it takes no part, and 4004, completed partially, would leave the issuer one
 _REVERSAL_FIELDS = {
     Cause.TIMEOUT: {24: "400", 25: "4021"},
     Cause.UNDELIVERABLE: {24: "400", 25: "4013"},
-    Cause.PARTIAL: {24: "400", 25: "4004"},
+    Cause.PARTIAL: {24: "400", 25: "4007"},
     Cause.UNAVAILABLE: {24: "400", 25: "4021"},
 }
 # DE25: 1000 stand-in at the card issuer's option, 1002 card issuer timed out, 1003 card issuer unavailable

@@ -101,7 +101,8 @@ def moved(fold: Fold, transaction: Transaction, event: Event) -> None:
 def keep(fold: Fold, key: bytes, item: Finished) -> None:
     """Keep an outcome for repeats, in the open segment; a full segment is closed: it is to be one value in etcd."""
     state, limits = fold.state, fold.rules.limits
-    size = len(key) + len(item.outcome.content) + len(item.identity) + len(item.reference) + len(item.profile) + ROW_BYTES
+    told = len(item.identity) + len(item.reference) + len(item.profile) + len(item.about)
+    size = len(key) + len(item.outcome.content) + told + ROW_BYTES
     if state.meta.segment_size and state.meta.segment_bytes + size > limits.segment_bytes:
         close_segment(fold)
     meta = state.meta

@@ -17,7 +17,10 @@ from switch.core.state import original_key, outcome_key
 
 @rule(Store)
 def store(fold: Fold, p: Store) -> bool:
-    """Accepted once, in its order after its original; what the proposer saw of that must still hold."""
+    """Accepted once, in its order after its original; what the proposer saw of that must still hold.
+
+    One whose reversal came before it goes nowhere.
+    """
     state = fold.state
     session = fold.taken(p)
     key = outcome_key(session.link, p.duplicate_key) if session else b""
@@ -26,9 +29,13 @@ def store(fold: Fold, p: Store) -> bool:
     standing, original, found = find(state, session.link, p.summary.refers)
     if standing is not p.standing:
         return False
+    blocked = find(state, session.link, p.summary.identity)[0] is Standing.BLOCKED
     own = OwnAdvice(p.payload, p.match_key, p.stan, p.reference)
     if p.payload and (
-        p.target not in fold.links or not state.lane_room(fold.links[p.target]) or not fits(fold, p.target, own)
+        blocked
+        or p.target not in fold.links
+        or not state.lane_room(fold.links[p.target])
+        or not fits(fold, p.target, own)
     ):
         return False
     if original is not None and p.payload and p.original_reference != original.reference:
@@ -44,7 +51,8 @@ def store(fold: Fold, p: Store) -> bool:
     kept = record_kept(fold, session.link, p, standing, original)
     number = queue_advice(fold, p.target, own, about, kept, after, unsure=unsure)
     told = 0 if p.summary.is_(Trait.REVERSAL) else kept.summary.amount
-    keep(fold, key, Finished(p.digest, p.outcome, 0, state.meta.transaction, Fate.DECIDED, p.summary.identity, p.target,
+    fate = Fate.UNDONE if blocked else Fate.TOLD
+    keep(fold, key, Finished(p.digest, p.outcome, 0, state.meta.transaction, fate, p.summary.identity, p.target,
                              p.reference, approved=told, advice=number, profile=intern(p.summary.profile),
                              about=about))  # fmt: skip
     if p.refusal is not None and p.summary.is_(Trait.REVERSAL):
@@ -64,7 +72,10 @@ def store(fold: Fold, p: Store) -> bool:
 def _reverse(
     fold: Fold, link: str, p: Store, refusal: Outcome, number: int, of: tuple[Standing, Original | None, bytes]
 ) -> None:
-    """The original is refused from here on: its repeats, or itself if it is still to come. Of some a part is left."""
+    """The original is refused from here on: its repeats, or itself if it is still to come. Of some a part is left.
+
+    An advice is not refused: it was taken.
+    """
     standing, original, found = of
     state, partial = fold.state, p.summary.is_(Trait.PARTIAL)
     if standing is Standing.APPROVED and original is not None:
@@ -72,7 +83,8 @@ def _reverse(
         if partial:
             changed = replace(original, approved=min(original.approved, p.summary.amount))
         else:
-            changed = replace(original, approved=0, outcome=refusal, fate=Fate.UNDONE)
+            outcome = original.outcome if original.fate is Fate.TOLD else refusal
+            changed = replace(original, approved=0, outcome=outcome, fate=Fate.UNDONE)
         if isinstance(changed, Transaction):
             state.put_transaction(changed.id, changed)
         else:

@@ -202,7 +202,8 @@ class Offers:
         if not names and (route := self._targets.route(place.link.name, message)) is not None:
             names = route.targets
         target, stan, outbound = "", 0, NOWHERE
-        if not needless and not unknown:
+        blocked = find(state, place.link.name, summary.identity)[0] is Standing.BLOCKED
+        if not needless and not unknown and not blocked:
             if not names:
                 return Absorb(*place.span, f"advice: {Reason.NO_ROUTE}")
             target = names[0]

@@ -128,6 +128,7 @@ class Fate(enum.IntEnum):
     NOTHING = 1  # it was decided here, and never sent
     UNDONE = 2  # its reversal is on its way or has arrived
     UNKNOWN = 3  # it may have been approved there, and nothing undoes it
+    TOLD = 4  # of an advice: it is on its way or has arrived, and its sender is told so for ever
 
 
 class Waiter(Record, frozen=True):

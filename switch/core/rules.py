@@ -59,7 +59,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     advice_retry_ms: int = 10_000  # until an advice is sent again, after silence or a passing refusal; doubled each time
     advice_retry_max_ms: int = 60_000  # up to this
     advice_rate_max: int = 0  # advices a second; 0: as fast as they are answered
-    advice_tries_max: int = 100  # then an advice is parked
+    advice_tries_max: int = 100  # then an advice is parked; at least 2
     advice_expires_ms: int = 0  # the age at which it is; 0: never
     # what it is about is not known there, also not after so many tries: done, if it may never have come there, else parked
     advice_not_found: Literal["done", "park"] = "done"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from switch.config import ConfigError
 from switch.core.proposals import Settle
 from switch.ops.logs import event
 
@@ -175,6 +176,9 @@ class Control:
             return {"ok": False, "error": f"commands are {', '.join(COMMANDS)}"}
         try:
             return {"ok": True, **command(self._node, request)}
+        except (ValueError, ConfigError) as error:  # what was asked for cannot be
+            event(log, logging.WARNING, "control.refused", command=request.get("command"), error=str(error))
+            return {"ok": False, "error": str(error)}
         except Exception as error:  # an operator's command must not end the node
             event(log, logging.ERROR, "control.failed", command=request.get("command"), error=repr(error))
             return {"ok": False, "error": str(error)}

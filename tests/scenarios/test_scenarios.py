@@ -1,6 +1,7 @@
 """Every scenario in virtual time: as it is written, and again with a node dying between any two of its steps."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ def test_a_node_that_dies_between_two_steps_is_not_noticed(file: Path, node: str
 
 def test_there_are_as_many_as_the_issue_wants_and_for_every_line() -> None:
     """`covers` begins with the number of a line of the issue ("8 duplicates"), or is "takeover"."""
-    covered = {entry.partition(" ")[0] for file in FILES for entry in load(file).covers}
+    covered = Counter(line for file in FILES for line in {entry.partition(" ")[0] for entry in load(file).covers})
     assert len(FILES) >= 60
-    assert covered == {"takeover", *map(str, range(1, 18))} - NOT_YET
+    assert covered.keys() == {"takeover", *map(str, range(1, 18))} - NOT_YET
+    assert min(covered.values()) >= 3, covered

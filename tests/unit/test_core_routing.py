@@ -2,6 +2,7 @@
 
 import pytest
 from engines import Pair, card, link, rules
+from msgspec.structs import replace
 
 from messages.message import Attributes
 from switch.core.proposals import Refuse, Request
@@ -39,6 +40,18 @@ def test_of_equals_the_first_in_the_file_wins_and_a_bin_goes_before_none():
     ]
     assert targets(Attributes("0200", bin="4111"), *routes) == ["one"]
     assert targets(Attributes("0200"), *routes) == ["three"]
+
+
+def test_targets_take_turns_by_their_weights():
+    base = rules(net={"connect": ["h:3"]})
+    route = Route(name="cards", source=["pos"], targets=["net", "alt"], strategy="weighted", weights=[3, 1])
+    pair = Pair(replace(base, links=[*base.links, link("alt", connect=["h:5"])], routes=[route, base.routes[1]]))
+    terminal = pair.accept()
+    for name in ("net", "alt"):
+        pair.connect(name)
+    for number in range(1, 9):
+        pair.receive(terminal, card(number))
+    assert pair.state.waiting == {"net": 6, "alt": 2}
 
 
 def test_a_bic_is_a_prefix_and_the_longest_wins():

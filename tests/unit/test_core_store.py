@@ -242,6 +242,34 @@ def test_all_of_it_survives_a_takeover_and_a_snapshot(pair):
     assert pair.only().outcome.decision is Decision.DECLINED and len(pair.sent(net, Role.ADVICE)) == 1
 
 
+def advice_and_reversal(original="0220"):
+    named = f"{original}{1:06d}0301100000{'123456'.zfill(11)}{0:011d}"
+    return card(1, mti=original), card(501, mti="0400", de7="0301100100", de37=f"{1:012d}", de90=named)
+
+
+def test_an_advice_that_was_reversed_goes_first_and_its_repeat_is_still_acknowledged(pair):
+    terminal = pair.accept()
+    advice, undoing = advice_and_reversal()
+    pair.receive(terminal, advice)
+    pair.receive(terminal, undoing)
+    assert [item.payload[:4] for item in lane(pair)] == [b"0220", b"0400"]
+    pair.receive(terminal, card(1, mti="0221"))
+    pair.receive(terminal, card(601, mti="0400", de37=f"{1:012d}", de90=fields(undoing)[90]))
+    assert pair.codes(terminal) == ["00"] * 4 and len(lane(pair)) == 2
+
+
+def test_a_reversal_that_overtakes_its_advice_blocks_it(pair):
+    terminal, other = pair.accept(), pair.accept()
+    advice, undoing = advice_and_reversal()
+    stale = pair.offer(other, advice)
+    pair.receive(terminal, undoing)
+    assert pair.append("a", stale) == [False]
+    pair.receive(other, advice)
+    assert pair.codes(other) == ["00"] and [item.payload[:4] for item in lane(pair)] == [b"0400"]
+    pair.receive(terminal, card(601, mti="0400", de37=f"{1:012d}", de90=fields(undoing)[90]))
+    assert pair.codes(terminal) == ["00", "00"] and len(lane(pair)) == 1
+
+
 def test_an_outcome_that_is_replaced_moves_to_the_open_segment():
     pair = Pair(rules(limits=Limits(segment_outcomes=1)))
     terminal, net = pair.accept(), pair.connect()

@@ -166,7 +166,7 @@ def test_what_the_switch_sends_can_itself_be_named_later() -> None:
 
 # --- the switch's own reversals
 
-REASONS = {Cause.TIMEOUT: "4021", Cause.UNDELIVERABLE: "4013", Cause.PARTIAL: "4004"}
+REASONS = {Cause.TIMEOUT: "4021", Cause.UNDELIVERABLE: "4013", Cause.PARTIAL: "4007"}
 
 
 @pytest.mark.parametrize("cause", REASONS)

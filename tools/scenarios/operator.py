@@ -62,7 +62,9 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 def _link(ask: Ask, name: str, figure: str) -> Told:
-    return next(link[figure] for link in ask("links")["links"] if link["name"] == name)
+    """A node that begins to live does not know its links yet."""
+    told: Told = next((link[figure] for link in ask("links")["links"] if link["name"] == name), -1)
+    return told
 
 
 def _of_link(name: str, of_state: Callable[[State, str], Told]) -> Figure:
