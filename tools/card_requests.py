@@ -7,9 +7,15 @@ from collections.abc import Callable
 import msgspec
 
 from messages.iso8583 import Dialect
+from tools.card_reader import CardReader
 from tools.cards import Card
 
 REQUEST, REPEAT, ANSWER = "0200", "0201", "0210"
+ADVICE, REVERSAL = "0220", "0420"
+ADVICE_ANSWER, REVERSAL_ANSWER = "0230", "0430"
+REVERSED = (2, 3, 4, 12, 13, 14, 22, 25, 32, 37, 41, 42, 49)  # of a request, what its reversal repeats
+SECRET = (35, 52)  # what no advice has
+APPROVED = "00"
 PROCESSING_CODES = ("010000", "010000", "010000", "000000")  # mostly withdrawals from the default account, some goods
 CURRENCY = "978"
 ACQUIRER = "00000123456"
@@ -17,13 +23,22 @@ CRYPTOGRAM_TAGS = (("9F26", 8), ("9F37", 4), ("9F36", 2), ("9F02", 6), ("9F41", 
 
 
 class CardRequest(msgspec.Struct, frozen=True):
-    """A request and its repeat, as payloads."""
+    """A request, advice or reversal and its repeat, as payloads."""
 
     payload: bytes
     repeat: bytes
     rrn: str
     rrn_bytes: bytes
     amount: int  # minor units
+    mti: str = REQUEST
+
+    @property
+    def repeat_mti(self) -> str:
+        return self.mti[:3] + "1"
+
+    @property
+    def answer_mti(self) -> str:
+        return f"{self.mti[:2]}{int(self.mti[2]) + 1}0"
 
 
 class Clock:
@@ -118,6 +133,35 @@ class CardTemplate:
         return field.index(name) + len(name) + 1
 
 
+class Advices:
+    """Makes a terminal's advices: of the sale that a request would have asked for, and the reversal of a request."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._reader = CardReader(dialect)
+
+    def sale(self, request: CardRequest) -> CardRequest:
+        """The sale was approved without asking; the issuer is told."""
+        raw = self._reader.read(request.payload).raw
+        kept = {number: value for number, value in raw.items() if number not in SECRET}
+        return self._advice(ADVICE, {**kept, 39: self._dialect.encode_field(39, APPROVED)}, request)
+
+    def reversal(self, request: CardRequest, stan: int, times: dict[int, bytes]) -> CardRequest:
+        """Undoes the request, whatever came of it: a message of its own STAN and time, with DE90 of the request."""
+        original = self._reader.read(request.payload)
+        text, encode = original.text, self._dialect.encode_field
+        named = f"{request.mti}{text(11):0>6}{text(7):0>10}{text(32):0>11}{'':0>11}"
+        fields = {number: original.raw[number] for number in REVERSED}
+        fields |= {7: times[7], 11: encode(11, f"{stan:06d}"), 90: encode(90, named)}
+        return self._advice(REVERSAL, fields, request)
+
+    def _advice(self, mti: str, fields: dict[int, bytes], of: CardRequest) -> CardRequest:
+        payload = self._dialect.assemble(mti, dict(sorted(fields.items())))
+        head = self._dialect.encode_mti(mti)
+        repeat = self._dialect.encode_mti(mti[:3] + "1") + payload[len(head) :]
+        return CardRequest(payload, repeat, of.rrn, of.rrn_bytes, of.amount, mti)
+
+
 def emv_data(sequence: str) -> str:
     """The chip data of a withdrawal, EMV Book 3 annex A tags in hex; what changes per message is zero."""
     tags = {
@@ -161,20 +205,20 @@ class AnswerReader:
     """Finds DE39 in an answer without decoding it: by where the RRN stands, and whether DE38 lies between."""
 
     def __init__(self, dialect: Dialect) -> None:
-        self._mti = dialect.encode_mti(ANSWER)
-        self._hex_bitmap = len(dialect.assemble(ANSWER, {3: b""})) - len(self._mti) == 16
+        self._mtis = {mti: dialect.encode_mti(mti) for mti in (ANSWER, ADVICE_ANSWER, REVERSAL_ANSWER)}
+        self._hex_bitmap = len(dialect.assemble(ANSWER, {3: b""})) - len(self._mtis[ANSWER]) == 16
         self._de38_bytes = len(dialect.encode_field(38, "000000"))
         sample = dialect.encode_field(39, "00")
         self._encoding = "ascii" if sample == b"00" else "cp500"
 
-    def code(self, payload: bytes, rrn_bytes: bytes) -> str | None:
+    def code(self, payload: bytes, rrn_bytes: bytes, mti: str = ANSWER) -> str | None:
         """DE39 of the answer to this RRN; None when it is none."""
-        if not payload.startswith(self._mti):
+        if not payload.startswith(self._mtis[mti]):
             return None
         at = payload.find(rrn_bytes)
         if at < 0:
             return None
-        bitmap = len(self._mti)
+        bitmap = len(self._mtis[mti])
         fields_33_to_40 = int(payload[bitmap + 8 : bitmap + 10], 16) if self._hex_bitmap else payload[bitmap + 4]
         at += len(rrn_bytes) + (self._de38_bytes if fields_33_to_40 & 0x04 else 0)
         return payload[at : at + 2].decode(self._encoding)

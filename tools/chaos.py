@@ -1,4 +1,7 @@
-"""Faults at random instants under traffic, in an order that a seed decides; the auditor judges what the world saw."""
+"""Faults at random instants under traffic, in an order that a seed decides; the auditor judges what the world saw.
+
+With an unreliable issuer terminals and ledger part all the time: timeouts, reversals and advices must bring them together.
+"""
 
 import contextlib
 import itertools
@@ -32,6 +35,13 @@ WAIT_S = 60.0  # patience, not an expectation
 DAY_S = 86_400.0  # traffic runs until it is told to stop
 REPLAY_WINDOW_MS = 60_000  # so that state and log are level after a minute, however long the run is
 QUOTA_BYTES, QUOTA_BYTES_EACH_RATE = 64 << 20, 400_000  # of an etcd that is to be filled: enough for the switch alone
+UNRELIABLE_TIMEOUT_MS = 1_500
+UNRELIABLE = (  # an issuer's options: it loses requests and answers, answers too late or twice, or has no time for advices
+    "--drop", "0.02", "--lose", "0.02", "--late", "0.02", "--late-ms", "2500", "--duplicate", "0.03", "--wrong", "0.01",
+    "--busy", "0.1", "--delay-ms", "1..20",
+)  # fmt: skip
+# impatient terminals reverse what is still in flight, patient ones what the switch has not answered in time
+DOUBTFUL = {"reverse-after-ms": "1000..3000", "advices": 0.1, "cancels": 0.05}
 TROUBLE = (OSError, RuntimeError, ValueError, subprocess.SubprocessError)
 
 
@@ -53,6 +63,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     banks: int = 8
     rate: float = 150.0
     traffic: Literal["cards", "transfers", "mixed"] = "mixed"
+    issuer: Literal["reliable", "unreliable"] = "reliable"
 
     def each_round(self) -> dict[str, int]:
         """How often each fault comes in a round. Raises ValueError for a plan that never ends or cannot be."""
@@ -65,6 +76,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         """The same faults in the same order."""
         how = next(f"--{name} {value:g}" for name, value in self._ends().items() if value)
         more = f" --only {','.join(self.only)}" * bool(self.only) + " --both" * self.both
+        more += " --issuer unreliable" * (self.issuer == "unreliable")
         what = f"--terminals {self.terminals} --rate {self.rate:g} --traffic {self.traffic}"
         return f"tools/chaos {how} --seed {self.seed} --members {self.members}{more} {what}"
 
@@ -128,6 +140,11 @@ class Chaos:
         self._directory, self._plan, self._progress = directory, plan, progress
         self._each_round = plan.each_round()
         settings = Settings(limits={"replay_window_ms": REPLAY_WINDOW_MS})
+        if plan.issuer == "unreliable":
+            lane = {"timeout_ms": UNRELIABLE_TIMEOUT_MS, "advice_window": 8, "advice_retry_ms": 1_000,
+                    "advice_retry_max_ms": 4_000}  # fmt: skip
+            seed = ("--seed", str(plan.seed))
+            settings = msgspec.structs.replace(settings, issuer=lane, issuer_options=(*UNRELIABLE, *seed))
         if "etcd-full" in self._each_round:
             quota = QUOTA_BYTES + int(plan.rate * QUOTA_BYTES_EACH_RATE)
             settings = msgspec.structs.replace(settings, etcd_quota_bytes=quota)
@@ -145,6 +162,7 @@ class Chaos:
             log = directory / "inject.log"
             options = {"seconds": DAY_S, "terminals": plan.terminals, "banks": plan.banks, "rate": plan.rate,
                        "traffic": plan.traffic, "pipeline": 32, "seed": plan.seed}  # fmt: skip
+            options |= DOUBTFUL if plan.issuer == "unreliable" else {}
             words = stack.enter_context(log.open("wb"))
             traffic = stack.enter_context(_ending(inject(switch, directory, options, words.fileno())))
             self._began = time.monotonic()
@@ -236,7 +254,7 @@ class Chaos:
         self._wait(whole, "the pair to be whole again")
 
     def _end(self, traffic: "subprocess.Popen[bytes]") -> None:
-        """The injector awaits its last answers; nothing is left to do for the switch then."""
+        """The injector awaits its last answers; nothing is left to do for the switch then, all lanes are empty."""
         traffic.send_signal(signal.SIGTERM)
         try:
             traffic.wait(WAIT_S)
@@ -255,6 +273,8 @@ class Chaos:
             self._wait(settled, "the last transactions and advices")
         except TimeoutError as error:
             self._find(f"{error}; what is left: {left or 'no node answers'}")
+            with contextlib.suppress(OSError, ValueError):
+                self.findings += [f"left: {row}" for row in self._switch.ask("a", "advices")["advices"][:20]]
 
     def _wait(self, condition: object, what: str) -> None:
         self._switch.wait_for(condition, what, WAIT_S)
@@ -316,6 +336,10 @@ def main(
     terminals: Annotated[int, typer.Option(help="card terminals, spread over both nodes")] = 100,
     rate: Annotated[float, typer.Option(help="requests a second, open loop")] = 150,
     traffic: Annotated[Literal["cards", "transfers", "mixed"], typer.Option(help="kind of traffic")] = "mixed",
+    issuer: Annotated[
+        Literal["reliable", "unreliable"],
+        typer.Option(help="an unreliable one loses, delays and repeats; terminals reverse what they hear nothing of"),
+    ] = "reliable",
     json: Annotated[Path | None, typer.Option(help="writes the report here")] = None,
     directory: Annotated[Path | None, typer.Option(help="a new folder for everything; else one in /tmp")] = None,
     keep: Annotated[bool, typer.Option(help="keeps the folder of a clean run, too")] = False,
@@ -328,6 +352,7 @@ def main(
     plan = Plan(
         seed=int(time.time()) if seed is None else seed, members=members, kills=kills, faults=faults, seconds=seconds,
         only=tuple(filter(None, only.split(","))), both=both, terminals=terminals, rate=rate, traffic=traffic,
+        issuer=issuer,
     )  # fmt: skip
     try:
         plan.each_round()

@@ -1,9 +1,11 @@
 """What tools/chaos found out: how long each fault silenced the switch, what the kills prove, and the table for people."""
 
 import bisect
+import collections
 import itertools
 import json
 import math
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,6 +20,7 @@ from tools.demo import Report, Sample
 from tools.kills import Kill, Spread
 from tools.record import lives
 
+_EVENT = re.compile(r" ((?:transaction|advice)\.\w+)| input\.absorbed .*reason='?((?:late|unmatched) answer)")
 KILLS_MIN = 30  # the rule of three wants no fewer
 
 
@@ -53,12 +56,16 @@ class Row(msgspec.Struct, frozen=True):
 class ChaosReport(Report, kw_only=True):
     """What tools/chaos writes as JSON. takeover: of the kills that end a node at once, not of those that silence it.
 
+    reversed, advices: of the terminals' requests. events: what the nodes logged of transactions and advices, by name.
     failure_bound_per_kill: see `failure_bound`; None when something was found.
     """
 
     seed: int
     members: int
     seconds: float
+    reversed: int
+    advices: int
+    events: dict[str, int]
     faults: list[Happened]
     by_fault: list[Row]
     takeover: Spread | None
@@ -80,12 +87,22 @@ class ChaosReport(Report, kw_only=True):
         sudden = [kill.takeover_ms for fault in happened if FAULTS[fault.name].sudden for kill in fault.kills]
         report = cls.of(
             directory, kills, samples, not findings, seed=seed, members=members, seconds=seconds, faults=happened,
-            by_fault=rows(happened), takeover=Spread.of(sudden) if sudden else None, failure_bound_per_kill=None,
-            findings=findings,
+            by_fault=rows(happened), reversed=0, advices=0, events=events(directory),
+            takeover=Spread.of(sudden) if sudden else None, failure_bound_per_kill=None, findings=findings,
         )  # fmt: skip
+        report.reversed, report.advices = report.verdict.reversed, report.verdict.advices
         report.findings = findings + report.verdict.findings
         report.failure_bound_per_kill = failure_bound(len(kills)) if report.clean else None
         return report
+
+
+def events(directory: Path) -> dict[str, int]:
+    """How often the nodes' logs name each event of a transaction, an advice or an answer that came too late."""
+    counted: collections.Counter[str] = collections.Counter()
+    for log in sorted(directory.glob("node-*.log")):
+        with log.open(errors="replace") as lines:
+            counted.update(found[1] or found[2] for found in map(_EVENT.search, lines) if found)
+    return dict(sorted(counted.items()))
 
 
 def failure_bound(kills: int) -> float:
@@ -152,6 +169,9 @@ def show(report: ChaosReport) -> None:
     """Figures and table on stdout."""
     for name in ("sent", "answered", "approved", "lost", "duplicated", "resets", "ledger_mismatch", "tps"):
         print(f"{name:16} {getattr(report, name)}")
+    if report.reversed or report.advices:
+        print(f"reversed         {report.reversed} by terminals\nadvices          {report.advices} of terminals")
+        print("events           " + "  ".join(f"{name} {number}" for name, number in report.events.items()))
     print("latency_ms       " + "  ".join(f"{name} {value:.1f}" for name, value in report.latency_ms.items()))
     print(f"hashes           compared {report.hash_comparisons} times, differed {report.hash_mismatches} times")
     table = Table(title="worst gap: without any answer; worst wait: for one answer", title_justify="left")

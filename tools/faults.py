@@ -34,6 +34,8 @@ class FaultPlan(msgspec.Struct, frozen=True, kw_only=True):
     lose: str = "0"  # booked, never answered
     late: str = "0"  # booked, answered after late_ms
     late_ms: float = 5000.0
+    drop: str = "0"  # an issuer's: neither booked nor answered
+    busy: str = "0"  # an issuer's: an advice is told to come again (91) the first time
     duplicate: str = "0"  # answered twice
     wrong: str = "0"  # before the answer comes another with a changed RRN or STAN (message or end-to-end id)
     seed: int = 1
@@ -48,13 +50,15 @@ class Fate(msgspec.Struct, frozen=True):
 
 
 class Faults:
-    """Deals a fate to every answer."""
+    """Deals a fate to every answer, and says which messages are to get none."""
 
     def __init__(self, plan: FaultPlan) -> None:
         self._dice = random.Random(plan.seed)
         self._plan = plan
         self._lose = Chance(plan.lose, self._dice)
         self._late = Chance(plan.late, self._dice)
+        self.drop = Chance(plan.drop, self._dice)
+        self.busy = Chance(plan.busy, self._dice)
         self._duplicate = Chance(plan.duplicate, self._dice)
         self._wrong = Chance(plan.wrong, self._dice)
 

@@ -23,9 +23,10 @@ from messages.framing import Framer
 from messages.iso8583 import load_dialect
 from tools.cards import issue_cards
 from tools.client import Wiring
+from tools.faults import parse_delay
 from tools.measure import Progress, Result, Tally
 from tools.record import Recorder
-from tools.terminals import Terminals
+from tools.terminals import Habits, Terminals
 from tools.transfer_requests import built_in_templates, file_templates
 from tools.transfers import Banks
 
@@ -51,6 +52,9 @@ class InjectorConfig(msgspec.Struct, frozen=True, kw_only=True):
     banks: int = 4
     pipeline: int = 1
     repeat_after_ms: float = 0.0  # 0: terminals never repeat
+    reverse_after_ms: tuple[float, float] = (0.0, 0.0)  # see Habits
+    advices: float = 0.0
+    cancels: float = 0.0
     drain_s: float = 10.0
     transfer_files: Path | None = None
     seed: int = 1
@@ -87,10 +91,14 @@ class Injector:
         framer = Framer.of(config.card_framing, config.card_header, MAXIMUM_BYTES)
         wiring = Wiring(framer, config.card_header, dialect.name, self._recorder)
         cards = issue_cards(CARDS, dice)
-        repeat_after_s = config.repeat_after_ms / 1000
-        return Terminals(
-            list(config.cards), config.terminals, dialect, wiring, cards, self._tally, dice, repeat_after_s
+        low, high = config.reverse_after_ms
+        habits = Habits(
+            repeat_after_s=config.repeat_after_ms / 1000,
+            reverse_after_s=(low / 1000, high / 1000),
+            advices=config.advices,
+            cancels=config.cancels,
         )
+        return Terminals(list(config.cards), config.terminals, dialect, wiring, cards, self._tally, dice, habits)
 
     def _make_banks(self, dice: random.Random) -> Banks:
         config = self._config
@@ -154,7 +162,7 @@ class Injector:
             await asyncio.sleep(0.02)
             now = time.monotonic()
             if self._terminals:
-                self._terminals.repeat(now)
+                self._terminals.lose_patience(now)
             if now - flushed >= FLUSH_S:
                 flushed = now
                 self._recorder.flush()
@@ -199,6 +207,11 @@ def inject(
     banks: Annotated[int, typer.Option()] = 4,
     pipeline: Annotated[int, typer.Option(help="transfers outstanding per bank session")] = 1,
     repeat_after_ms: Annotated[float, typer.Option(help="terminals repeat unanswered requests; 0: never")] = 0.0,
+    reverse_after_ms: Annotated[
+        str, typer.Option(help="terminals give unanswered requests up after MIN..MAX ms, and reverse them; 0: never")
+    ] = "0",
+    advices: Annotated[float, typer.Option(help="share of card sales that are done already: 0220")] = 0.0,
+    cancels: Annotated[float, typer.Option(help="share of approvals that terminals reverse")] = 0.0,
     drain: Annotated[float, typer.Option(help="seconds to wait for outstanding answers at the end")] = 10.0,
     transfer_files: Annotated[Path | None, typer.Option(help="real pacs.008.001.08 files as templates")] = None,
     seed: Annotated[int, typer.Option()] = 1,
@@ -219,6 +232,9 @@ def inject(
         banks=banks,
         pipeline=pipeline,
         repeat_after_ms=repeat_after_ms,
+        reverse_after_ms=parse_delay(reverse_after_ms),
+        advices=advices,
+        cancels=cancels,
         drain_s=drain,
         transfer_files=transfer_files,
         seed=seed,

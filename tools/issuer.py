@@ -2,6 +2,7 @@
 
 A request that comes twice is posted twice (see tools/ledger.py); advices and reversals are idempotent by their
 original, as at real hosts. A request whose reversal came first is declined: on two sessions either order is possible.
+When it is told to, it does not hear a message at all, or has no time for an advice the first time that it comes.
 """
 
 import random
@@ -13,12 +14,14 @@ from messages.iso8583 import Dialect, load_dialect
 from messages.message import MessageError
 from tools.card_reader import CardError, CardMessage, CardReader
 from tools.decisions import DeclineRules
+from tools.faults import FaultPlan, Faults
 from tools.host import Heard, Line
 from tools.ledger import Ledger, Undone, account_token
 
 APPROVED = "00"
 NOT_FOUND = "25"  # reversal of what was never posted
 DUPLICATE = "94"  # request that was reversed before it came
+BUSY = "91"
 
 # the fields an answer carries back, by MTI class
 ECHOED: Mapping[str, tuple[int, ...]] = {
@@ -33,12 +36,16 @@ ISSUER_AUTHENTICATION = "910A{cryptogram}3030"  # EMV tag 91: ARPC and the autho
 class Issuer:
     """An `Application` that speaks one ISO 8583:1987 dialect."""
 
-    def __init__(self, dialect: str, ledger: Ledger, rules: DeclineRules, seed: int) -> None:
+    def __init__(
+        self, dialect: str, ledger: Ledger, rules: DeclineRules, seed: int, faults: Faults | None = None
+    ) -> None:
         self._dialect: Dialect = load_dialect(dialect)
         self._reader = CardReader(self._dialect)
         self._ledger = ledger
         self._rules = rules
         self._dice = random.Random(seed)
+        self._faults = faults or Faults(FaultPlan())
+        self._sent_away: set[tuple[str, ...]] = set()  # advices that were told to come again
 
     def receive(self, payload: bytes) -> Heard:
         try:
@@ -53,8 +60,10 @@ class Issuer:
         mti, encode = message.mti, self._dialect.encode_field
         if mti[1] not in ECHOED or int(mti[2]) % 2:
             return Heard(structs.replace(line, note="not a request"))
+        if mti[1] != "8" and self._faults.drop.strikes():
+            return Heard(structs.replace(line, note="dropped on purpose"))
         answer = {number: message.raw[number] for number in ECHOED[mti[1]] if number in message.raw}
-        code = self._decide(message, line)
+        code = BUSY if self._busy(message, line) else self._decide(message, line)
         answer[39] = encode(39, code)
         if mti[1] in "12" and code == APPROVED:
             answer[38] = encode(38, f"{self._dice.randrange(10**6):06d}")
@@ -68,6 +77,16 @@ class Issuer:
             Line(answer_mti, line.key, line.amount, code),
             None if mti[1] == "8" else lambda: self._wrong(answer_mti, answer, message),
         )
+
+    def _busy(self, message: CardMessage, line: Line) -> bool:
+        """Whether an advice is told to come again: once at the most."""
+        which = (message.mti[1], *line.key)
+        if message.mti[1] != "4" and message.mti[2] != "2":
+            return False
+        if which in self._sent_away or not self._faults.busy.strikes():
+            return False
+        self._sent_away.add(which)
+        return True
 
     def _decide(self, message: CardMessage, line: Line) -> str:
         """Book the message; returns DE39."""

@@ -1,7 +1,7 @@
 """The rules by which a run is judged: they know what payment parties hold each other to, nothing of the switch.
 
-Every request has one answer, nothing was posted twice, and both sides agree on every amount; no connection was cut and
-every byte belongs to a message. No finding shows card data.
+Every request and advice has one answer, nothing was posted twice, and both sides agree on every amount, what was reversed
+included; no connection was cut and every byte belongs to a message. No finding shows card data.
 """
 
 import collections
@@ -26,7 +26,9 @@ Key = tuple[str, ...]
 
 
 class Verdict(msgspec.Struct, kw_only=True):
-    """The judgement. lost: requests without an answer. resets: connections that ended before their time.
+    """The judgement. lost: requests and advices without an answer. resets: connections that ended before their time.
+
+    reversed: requests that their terminal has reversed, after silence or after an approval. advices: of sales, among `sent`.
 
     remainder: pieces of streams that are no message. findings: the first twenty, for people.
     """
@@ -36,6 +38,8 @@ class Verdict(msgspec.Struct, kw_only=True):
     answered: int = 0
     approved: int = 0
     declined: int = 0
+    reversed: int = 0
+    advices: int = 0
     lost: int = 0
     duplicated: int = 0
     resets: int = 0
@@ -47,13 +51,14 @@ class Verdict(msgspec.Struct, kw_only=True):
 
 
 class Case(msgspec.Struct):
-    """One request of the injector, its repeats and its answers."""
+    """One request, advice or reversal of the injector, its repeats and its answers."""
 
     sessions: set[str]
     header: bytes
     amount: int | None
     currency: str
     echo: tuple[str, ...]
+    advice: bool
     messages: int = 1
     answers: list[str] = []
 
@@ -72,6 +77,7 @@ class Auditor:
     def __init__(self) -> None:
         self.verdict = Verdict()
         self._cases: dict[Key, Case] = {}
+        self._reversals: dict[Key, Case] = {}  # by the key of what they undo
         self._runs: list[tuple[float, float]] = []
 
     def find(self, category: str, text: str) -> None:
@@ -100,22 +106,30 @@ class Auditor:
 
     def _hear_request(self, seen: Seen) -> None:
         facts = seen.facts
-        case = self._cases.get(facts.key)
+        cases = self._cases_of(facts)
+        case = cases.get(facts.key)
         if case is None:
-            self._cases[facts.key] = Case({seen.session}, seen.header, facts.amount, facts.currency, facts.echo)
+            advice = facts.kind == "advice"
+            cases[facts.key] = Case({seen.session}, seen.header, facts.amount, facts.currency, facts.echo, advice)
             return
         case.sessions.add(seen.session)
         case.messages += 1
 
+    def _cases_of(self, facts: Facts) -> dict[Key, Case]:
+        return self._reversals if facts.key[0] == "card" and facts.type[1] == "4" else self._cases
+
     def _hear_answer(self, seen: Seen) -> None:
         facts = seen.facts
-        case = self._cases.get(facts.key)
+        case = self._cases_of(facts).get(facts.key)
         what = f"the answer {facts.type} to {_named(facts.key)} on session {seen.session}"
-        if facts.kind != "answer" or case is None:
+        if case is None or facts.kind != ("advice answer" if case.advice else "answer"):
             self.find("unexpected", f"{what}: nothing asked for it")
             return
         if facts.code.partition("/")[0] in INTERIM:
             return
+        undoing = self._reversals.get(facts.key)
+        if facts.code in APPROVED and not case.advice and undoing and undoing.answers:
+            self.find("unexpected", f"{what}: an approval after its reversal was acknowledged")
         if seen.session not in case.sessions:
             self.find("unexpected", f"{what}: its request was sent on session {', '.join(sorted(case.sessions))}")
         if seen.header != swapped(case.header, seen.header_kind):
@@ -170,15 +184,20 @@ class Auditor:
         verdict = self.verdict
         for key, case in self._cases.items():
             approved = any(code in APPROVED for code in case.answers)
+            reversal = self._reversals.get(key)
             verdict.sent += 1
+            verdict.advices += case.advice
+            verdict.reversed += reversal is not None
             verdict.repeats += case.messages - 1
-            verdict.answered += bool(case.answers)
+            verdict.answered += bool(case.answers or (reversal and reversal.answers))
             verdict.approved += approved
             verdict.declined += bool(case.answers) and not approved
-            if not case.answers:
+            if reversal and not reversal.answers:
+                self.find("lost", f"the reversal of {_named(key)} was never answered")
+            elif not case.answers and not reversal:
                 self.find("lost", f"{_named(key)} on session {', '.join(sorted(case.sessions))} was never answered")
             if host := hosts.get(key[0]):
-                self._judge_books(key, case, approved, host)
+                self._judge_books(key, case, approved, reversal is not None, host)
         for host in hosts.values():
             for key in host.postings.keys() - self._cases.keys():
                 self.find("ledger_mismatch", f"{_named(key)} is posted, but nobody asked for it")
@@ -186,17 +205,18 @@ class Auditor:
         verdict.clean = not any((*faults, verdict.remainder))
         return verdict
 
-    def _judge_books(self, key: Key, case: Case, approved: bool, host: Host) -> None:
+    def _judge_books(self, key: Key, case: Case, approved: bool, reversed_: bool, host: Host) -> None:
         postings = host.postings.get(key, [])
         standing = [posting for posting in postings if posting.number not in host.undone]
         if len(postings) > 1:
             self.find("duplicated", f"{_named(key)} was posted {len(postings)} times")
         elif host.received[key] > 1:
             self.find("duplicated", f"{_named(key)} came to the host {host.received[key]} times")
-        if approved and not standing:
+        if approved and not standing and not reversed_:
             self.find("ledger_mismatch", f"{_named(key)} was approved, but does not stand on the ledger")
-        if standing and not approved:
-            seen = f"was answered {case.answers[0]}" if case.answers else "was never answered"
+        if standing and (reversed_ or not approved):
+            told = f"was answered {case.answers[0]}" if case.answers else "was never answered"
+            seen = "was reversed" if reversed_ else told
             self.find("ledger_mismatch", f"{_named(key)} {seen}, but stands on the ledger")
         for posting in postings:
             if (posting.amount, posting.currency) != (case.amount, case.currency):

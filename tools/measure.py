@@ -53,6 +53,7 @@ class Result(msgspec.Struct, frozen=True):
     """A whole run. sent: requests, repeats not counted. lost: requests without any answer.
 
     skipped: arrivals at which every terminal was waiting. unexpected: answers that nobody waited for.
+    reversals: sent by terminals, after silence or since nothing was dispensed. advices: of sales without asking.
     longest_gap_ms: the longest time without any answer while at least one was outstanding. answers: every answer in
     order; of a run with more than ANSWERS_MAX, the slowest of every few.
     """
@@ -73,6 +74,8 @@ class Result(msgspec.Struct, frozen=True):
     per_second: list[Second]
     begun_epoch: float
     answers: list[Answer]
+    reversals: int = 0
+    advices: int = 0
 
 
 class Tally:
@@ -83,6 +86,7 @@ class Tally:
         self.settled = asyncio.Event()  # nothing is outstanding
         self.settled.set()
         self.skipped = self.repeats = self.unexpected = self.closes = self.resets = 0
+        self.reversals = self.advices = 0
         self._begun = self._last_answer = self._ended = self._begun_epoch = 0.0
         self._longest_gap = 0.0
         self._sent_at = array("d")
@@ -150,6 +154,8 @@ class Tally:
             self._series(),
             self._begun_epoch,
             self._answers(),
+            self.reversals,
+            self.advices,
         )
 
     def _answers(self) -> list[Answer]:

@@ -51,12 +51,14 @@ def issuer(
     late_ms: LateMs = 5000.0,
     duplicate: Frequency = "0",
     wrong: Frequency = "0",
+    drop: Frequency = "0",
+    busy: Frequency = "0",
     seed: Seed = 1,
 ) -> None:
     """A card issuer: ISO 8583:1987."""
     ledger = Ledger(folder)
-    application = Issuer(dialect, ledger, DeclineRules(parse_endings(decline), decline_above, "61"), seed)
-    faults = _plan(delay_ms, lose, late, late_ms, duplicate, wrong, seed)
+    faults = Faults(_plan(delay_ms, lose, late, late_ms, duplicate, wrong, seed, drop, busy))
+    application = Issuer(dialect, ledger, DeclineRules(parse_endings(decline), decline_above, "61"), seed, faults)
     uvloop.run(_serve("issuer", listen, folder, application, ledger, faults, framing, header, dialect))
 
 
@@ -79,11 +81,21 @@ def bank(
     """A creditor bank: ISO 20022 pacs.008 and pacs.002."""
     ledger = Ledger(folder)
     application = Bank(ledger, DeclineRules(parse_endings(decline), decline_above, "AM02"), seed)
-    faults = _plan(delay_ms, lose, late, late_ms, duplicate, wrong, seed)
+    faults = Faults(_plan(delay_ms, lose, late, late_ms, duplicate, wrong, seed))
     uvloop.run(_serve("bank", listen, folder, application, ledger, faults, framing, header, ""))
 
 
-def _plan(delay_ms: str, lose: str, late: str, late_ms: float, duplicate: str, wrong: str, seed: int) -> FaultPlan:
+def _plan(
+    delay_ms: str,
+    lose: str,
+    late: str,
+    late_ms: float,
+    duplicate: str,
+    wrong: str,
+    seed: int,
+    drop: str = "0",
+    busy: str = "0",
+) -> FaultPlan:
     return FaultPlan(
         delay_ms=parse_delay(delay_ms),
         lose=lose,
@@ -91,6 +103,8 @@ def _plan(delay_ms: str, lose: str, late: str, late_ms: float, duplicate: str, w
         late_ms=late_ms,
         duplicate=duplicate,
         wrong=wrong,
+        drop=drop,
+        busy=busy,
         seed=seed,
     )
 
@@ -101,7 +115,7 @@ async def _serve(
     folder: Path,
     application: Application,
     ledger: Ledger,
-    plan: FaultPlan,
+    faults: Faults,
     framing: str,
     header: str,
     dialect: str,
@@ -109,7 +123,7 @@ async def _serve(
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # one descriptor a session
     gc.disable()  # walking ever larger books would stall answers, and nothing here makes many cycles
-    host = Host(application, ledger, Recorder(folder), Faults(plan), framing, header, dialect)
+    host = Host(application, ledger, Recorder(folder), faults, framing, header, dialect)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

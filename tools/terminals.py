@@ -1,5 +1,10 @@
-"""The injector's terminals: each has one connection, one request outstanding at a time, and repeats it when told to."""
+"""The injector's terminals: each has one connection and one message outstanding at a time.
 
+What is not answered is repeated, or reversed, as `Habits` say. An advice or reversal is repeated until it is answered.
+"""
+
+import heapq
+import itertools
 import random
 import time
 from collections import deque
@@ -7,18 +12,27 @@ from collections import deque
 import msgspec
 
 from messages.iso8583 import Dialect
-from tools.card_requests import ANSWER, REPEAT, REQUEST, AnswerReader, CardRequest, CardTemplate, Clock
+from tools.card_requests import APPROVED, REQUEST, Advices, AnswerReader, CardRequest, CardTemplate, Clock
 from tools.cards import Card
 from tools.client import Connection, End, Wiring
 from tools.fleet import Fleet
 from tools.measure import Tally
 
-APPROVED = "00"
 SWITCH_NII = b"\x00\x03"  # the network that terminals address in their TPDU
+SETTLED_MAX = 8  # messages of a terminal to which another answer may come
+
+
+class Habits(msgspec.Struct, frozen=True, kw_only=True):
+    """What terminals do beside asking. Shares are of 1."""
+
+    repeat_after_s: float = 0.0  # a request that is not answered is repeated; 0: never
+    reverse_after_s: tuple[float, float] = (0.0, 0.0)  # or given up and reversed; from and to, by terminal; 0: never
+    advices: float = 0.0  # sales that were done without asking, of which an advice tells
+    cancels: float = 0.0  # approvals that are reversed, since nothing could be dispensed
 
 
 class Pending(msgspec.Struct):
-    """A request that waits. since: what its latency is measured from."""
+    """A message that waits. since: what its latency is measured from."""
 
     request: CardRequest
     key: tuple[str, str]
@@ -39,15 +53,17 @@ class Terminals(Fleet):
         cards: list[Card],
         tally: Tally,
         dice: random.Random,
-        repeat_after_s: float,
+        habits: Habits,
     ) -> None:
         super().__init__(addresses, wiring, tally)
         self.reader = AnswerReader(dialect)
+        self.advices = Advices(dialect)
+        self.clock = Clock(dialect)
         self.dice = dice
-        self.repeat_after_s = repeat_after_s
+        self.habits = habits
         self.idle: deque[Terminal] = deque()
-        self.waiting: deque[tuple[float, Terminal, Pending]] = deque()  # by the time of their next repeat
-        self._clock = Clock(dialect)
+        self._waiting: list[tuple[float, int, Terminal, Pending]] = []  # a heap, by the end of the terminal's patience
+        self._order = itertools.count()
         self._number = 0
         # 12 digits that no run of the last weeks has used: the switch takes a used one for a repeat
         self._rrn_base = int(time.time() * 5) % 10**6 * 10**6
@@ -62,17 +78,19 @@ class Terminals(Fleet):
             return False
         self._number += 1
         rrn = f"{(self._rrn_base + self._number) % 10**12:012d}"
-        self.idle.popleft().request(rrn, self._clock.at(time.time()), intended, now)
+        self.idle.popleft().request(rrn, self.clock.at(time.time()), intended, now)
         return True
 
-    def repeat(self, now: float) -> None:
-        """Repeat what has waited too long."""
-        waiting = self.waiting
-        while waiting and waiting[0][0] <= now:
-            _, terminal, pending = waiting.popleft()
-            if pending.answers == 0:
-                terminal.repeat(pending, now)
-                waiting.append((now + self.repeat_after_s, terminal, pending))
+    def await_answer(self, terminal: "Terminal", pending: Pending, now: float) -> None:
+        """The terminal acts again when its patience ends before the answer comes."""
+        if terminal.patience_s:
+            heapq.heappush(self._waiting, (now + terminal.patience_s, next(self._order), terminal, pending))
+
+    def lose_patience(self, now: float) -> None:
+        """Repeat or reverse what has waited too long."""
+        while self._waiting and self._waiting[0][0] <= now:
+            _, _, terminal, pending = heapq.heappop(self._waiting)
+            terminal.lose_patience(pending, now)
 
 
 class Terminal:
@@ -80,6 +98,7 @@ class Terminal:
 
     def __init__(self, fleet: Terminals, number: int, template: CardTemplate) -> None:
         self.terminal_id = f"T{number:07d}"
+        self.patience_s = fleet.habits.repeat_after_s or fleet.dice.uniform(*fleet.habits.reverse_after_s)
         self._fleet = fleet
         self._template = template
         self._tpdu = b"\x60" + SWITCH_NII + (number % 0xFFFF + 1).to_bytes(2, "big")
@@ -87,25 +106,48 @@ class Terminal:
         self._stan = 0
         self._connection: Connection | None = None
         self._pending: Pending | None = None
-        self._settled: list[Pending] = []  # answered, but with more messages sent than answers come
+        self._settled: deque[Pending] = deque(maxlen=SETTLED_MAX)  # given up, or answered with answers yet to come
 
     def request(self, rrn: str, times: dict[int, bytes], intended: float, now: float) -> None:
         fleet = self._fleet
-        self._stan = self._stan % 999_999 + 1
         amount = fleet.dice.randrange(1_000, 50_000, 500)
-        request = self._template.build(self._stan, rrn, amount, times, fleet.dice)
-        pending = Pending(request, (rrn, self.terminal_id), intended)
-        self._pending = pending
-        self._send(request.payload, pending, now, REQUEST)
+        request = self._template.build(self._next_stan(), rrn, amount, times, fleet.dice)
+        if fleet.habits.advices and fleet.dice.random() < fleet.habits.advices:
+            request = fleet.advices.sale(request)
+            fleet.tally.advices += 1
+        self._begin(request, intended, now)
         fleet.tally.on_sent(now)
-        if fleet.repeat_after_s:
-            fleet.waiting.append((now + fleet.repeat_after_s, self, pending))
 
-    def repeat(self, pending: Pending, now: float) -> None:
-        if self._connection:
-            pending.messages += 1
-            self._fleet.tally.repeats += 1
-            self._send(pending.request.repeat, pending, now, REPEAT)
+    def _next_stan(self) -> int:
+        self._stan = self._stan % 999_999 + 1
+        return self._stan
+
+    def _begin(self, request: CardRequest, since: float, now: float) -> None:
+        pending = Pending(request, (request.rrn, self.terminal_id), since)
+        self._pending = pending
+        self._send(request.payload, pending, now, request.mti)
+        self._fleet.await_answer(self, pending, now)
+
+    def lose_patience(self, pending: Pending, now: float) -> None:
+        """A request is given up where it is to be reversed; anything else is sent again."""
+        if pending is not self._pending:
+            return
+        if self._connection is None:
+            self._fleet.await_answer(self, pending, now)
+            return
+        if not self._fleet.habits.repeat_after_s and pending.request.mti == REQUEST:
+            self._settled.append(pending)
+            self._reverse(pending.request, pending.since, now)
+            return
+        pending.messages += 1
+        self._fleet.tally.repeats += 1
+        self._send(pending.request.repeat, pending, now, pending.request.repeat_mti)
+        self._fleet.await_answer(self, pending, now)
+
+    def _reverse(self, request: CardRequest, since: float, now: float) -> None:
+        fleet = self._fleet
+        fleet.tally.reversals += 1
+        self._begin(fleet.advices.reversal(request, self._next_stan(), fleet.clock.at(time.time())), since, now)
 
     def _send(self, payload: bytes, pending: Pending, now: float, mti: str) -> None:
         assert self._connection
@@ -122,35 +164,49 @@ class Terminal:
         assert self._connection
         fleet, pending = self._fleet, self._pending
         if pending is not None:
-            code = fleet.reader.code(payload, pending.request.rrn_bytes)
+            code = self._code(payload, pending)
             if code is not None:
-                pending.answers += 1
-                self._pending = None
-                fleet.tally.on_answer(pending.since, now, code == APPROVED)
-                fleet.idle.append(self)
-                if pending.messages > 1:
-                    self._settled.append(pending)
                 self._note(offset, length, now, pending, code, "")
+                self._answered(pending, code, now)
                 return
         for settled in self._settled:
-            code = fleet.reader.code(payload, settled.request.rrn_bytes)
+            code = self._code(payload, settled)
             if code is not None and settled.answers < settled.messages:
                 settled.answers += 1
-                self._note(offset, length, now, settled, code, "answer to a repeat")
+                self._note(offset, length, now, settled, code, "answer to a repeat, or late")
                 return
         fleet.tally.unexpected += 1
         self._connection.record.on_message("in", offset, length, now, "unexpected")
 
+    def _code(self, payload: bytes, pending: Pending) -> str | None:
+        return self._fleet.reader.code(payload, pending.request.rrn_bytes, pending.request.answer_mti)
+
+    def _answered(self, pending: Pending, code: str, now: float) -> None:
+        fleet = self._fleet
+        pending.answers += 1
+        self._pending = None
+        if pending.messages > 1:
+            self._settled.append(pending)
+        asked = pending.request.mti == REQUEST
+        if asked and code == APPROVED and fleet.habits.cancels and fleet.dice.random() < fleet.habits.cancels:
+            fleet.tally.on_sent(now)
+            self._reverse(pending.request, now, now)
+        else:
+            fleet.idle.append(self)
+        fleet.tally.on_answer(pending.since, now, asked and code == APPROVED)
+
     def _note(self, offset: int, length: int, now: float, pending: Pending, code: str, note: str) -> None:
         assert self._connection
-        amount = pending.request.amount
-        self._connection.record.on_message("in", offset, length, now, ANSWER, pending.key, amount, code, note)
+        request = pending.request
+        self._connection.record.on_message(
+            "in", offset, length, now, request.answer_mti, pending.key, request.amount, code, note
+        )
 
     def on_end(self, how: End) -> None:
         self._connection = None
         fleet = self._fleet
         if self in fleet.idle:
             fleet.idle.remove(self)
-        if not fleet.repeat_after_s:
+        if not self.patience_s:
             self._pending = None  # nobody will ask again: it stays lost, the terminal goes on
         fleet.on_end(self, how)

@@ -116,8 +116,9 @@ def settle(fold: Fold, p: Settle) -> bool:
     advice = fold.state.advices.get(p.advice)
     if advice is None or not advice.parked:
         return False
-    again = replace(advice, parked="", tries=0, due_ms=0, queued_ms=fold.state.meta.clock_ms) if p.retry else None
-    fold.state.put_advice(advice.id, again)
+    clock, sent = fold.state.meta.clock_ms, advice.sent or advice.tries > 0
+    again = replace(advice, parked="", tries=0, sent=sent, due_ms=0, queued_ms=clock)
+    fold.state.put_advice(advice.id, again if p.retry else None)
     fold.note("advice.retried" if p.retry else "advice.settled", advice=advice.id, link=advice.link, by=fold.by)
     return True
 
@@ -125,7 +126,7 @@ def settle(fold: Fold, p: Settle) -> bool:
 def drop_advice(fold: Fold, number: int) -> None:
     """It is not needed any more, and no copy of it ever went out."""
     advice = fold.state.advices.get(number)
-    if advice is not None and not advice.tries:
+    if advice is not None and not advice.tries and not advice.sent:
         fold.state.put_advice(number, None)
         fold.note("advice.dropped", advice=number, link=advice.link)
 

@@ -201,6 +201,7 @@ class Advice(Record, frozen=True):
     due_ms: int = 0  # not sent before
     tries: int = 0
     parked: str = ""  # why it waits for an operator: a response code, "unanswered" or "expired"
+    sent: bool = False  # copies went out before an operator had it tried again: the next one is a repeat, too
 
 
 class Breaker(Record, frozen=True):

@@ -287,7 +287,7 @@ class Tending:
 
     def _advice_send(self, advice: Advice, session: str) -> AdviceSend:
         wire = self._wires[advice.link]
-        payload = wire.codec.repeat(advice.payload) if advice.tries else advice.payload
+        payload = wire.codec.repeat(advice.payload) if advice.tries or advice.sent else advice.payload
         return AdviceSend(advice.id, advice.tries, session, wire.frame(payload))
 
     # --- outcomes

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from switch.config import ConfigError, load
 from switch.mirror.sealing import create_key_file
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 160)
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The pair's configuration file.")]
 NodeOption = Annotated[str, typer.Option("--node", "-n", help="a or b.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="As JSON.")]
@@ -46,7 +47,9 @@ def show(answer: dict[str, Any], as_json: bool) -> None:
         return
     for name, value in answer.items():
         if isinstance(value, list) and value:
-            table = Table(*value[0], title=name)
+            table = Table(title=name)
+            for place, column in enumerate(value[0]):
+                table.add_column(column, no_wrap=not place)  # what a row is about stays whole on a narrow screen
             for row in value:
                 table.add_row(*(str(cell) for cell in row.values()))
             console.print(table)

@@ -171,6 +171,19 @@ def test_three_members_of_etcd_die_and_hang_with_the_nodes(tmp_path: Path) -> No
     assert_whole(report, each_round)
 
 
+@pytest.mark.timeout(300)
+def test_an_issuer_that_loses_delays_and_repeats_and_terminals_agree_in_the_end(tmp_path: Path) -> None:
+    report = chaos(
+        tmp_path / "run", "--issuer", "unreliable", "--kills", "4", "--only", "kill,kill-rejoining", "--seed", "3",
+        "--traffic", "cards",
+    )  # fmt: skip
+    assert report.kills >= 4 and report.lost == report.duplicated == report.ledger_mismatch == 0
+    assert report.reversed > 0 and report.advices > 0
+    stored = report.reversed + report.advices
+    assert report.events["advice.stored"] >= stored and report.events["transaction.timeout"] > 0
+    assert report.events["advice.refused"] > 0 and report.events["unmatched answer"] > 0
+
+
 def test_a_node_that_ends_without_being_meant_to_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def treacherous(switch: Switch, step: Step) -> Done:
         switch.nodes[step.node].signal(signal.SIGKILL)

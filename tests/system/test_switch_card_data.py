@@ -179,10 +179,11 @@ def private_dialect(directory: Path) -> dict[str, object]:
 
 
 def test_marked_card_data_is_nowhere_in_clear(start: Callable[..., Switch], tmp_path: Path) -> None:
+    private = private_dialect(tmp_path)
     switch = start(Settings(
-        terminals=private_dialect(tmp_path),
+        terminals=private,
         timeout_ms=500, pair={"log_level": "debug"}, issuer={"advice_retry_ms": 500}, issuer_options=("--lose", "1/3"),
-        limits={"snapshot_entries": 40, "segment_outcomes": 5}, further={"unrouted": {}},
+        limits={"snapshot_entries": 40, "segment_outcomes": 5}, further={"unrouted": private},
     ))  # fmt: skip
     with Values(switch) as values:
         with Traffic(switch, traffic="transfers", rate=60):

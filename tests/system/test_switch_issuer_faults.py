@@ -1,7 +1,12 @@
 """An issuer and a bank that lose, delay, double and falsify answers: every request has one outcome, on both sides."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
+from typing import Any
 
+import pytest
 from switch_rig import (
     Recording,
     Traffic,
@@ -74,6 +79,42 @@ def test_a_late_answer_is_absorbed_and_never_reaches_the_terminal(start: Start) 
         assert postings(switch, number) == (1, 0)
     settled(switch)
     clean(switch, recording)
+
+
+def test_an_advice_that_is_not_taken_is_parked_until_an_operator_retries_or_settles_it(start: Start) -> None:
+    lane = {"advice_retry_ms": 200, "advice_tries_max": 1, "advice_not_found_tries": 1}
+    switch = start(Settings(timeout_ms=500, issuer=lane, issuer_options=("--drop", "1")))
+    with Wire(switch.ports.terminals["a"]) as terminal:
+        for _ in range(2):
+            assert terminal.ask(card_request())[39] == "68"
+
+    def parked() -> list[dict[str, object]]:
+        rows: list[dict[str, object]] = switchctl(switch, "advices", "--parked", "--node", "b", "--json")["advices"]
+        return rows
+
+    until(lambda: len(parked()) == 2, "both reversals to be parked")
+    assert {(row["link"], row["parked"]) for row in parked()} == {("issuer", "unanswered")}
+    switch.simulators["issuer"].stop()
+    until(lambda: not issuer_sessions(switch), "the links to the issuer to be down")
+    switch.replace_simulator("issuer")
+    until(lambda: issuer_sessions(switch) == 2, "the links to be signed on again")
+    first, second = (str(row["id"]) for row in parked())
+    switchctl(switch, "retry", first)
+    until(lambda: len(parked()) == 1, "the one to be delivered")
+    switchctl(switch, "settle", second, "--node", "b")
+    settled(switch)
+    heard = heard_by_issuer(switch)
+    assert (heard["0420"], heard["0421"]) == (2, 1)  # it may have come before: it is marked as a repeat
+    with pytest.raises(subprocess.CalledProcessError):
+        switchctl(switch, "retry", first)
+
+
+def switchctl(switch: Switch, *arguments: str) -> dict[str, Any]:
+    """What it prints as JSON, if that is wanted. Raises CalledProcessError when it fails."""
+    command = [sys.executable, "-c", "from switch.ops.switchctl import main; main()", *arguments]
+    done = subprocess.run([*command, "--config", str(switch.config_path)], capture_output=True, check=True, text=True)
+    told: dict[str, Any] = json.loads(done.stdout) if "--json" in arguments else {}
+    return told
 
 
 def test_without_an_issuer_requests_are_declined_at_once_and_with_it_the_switch_goes_on(start: Start) -> None:

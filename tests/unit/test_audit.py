@@ -11,7 +11,7 @@ from messages.framing import Framer
 from messages.iso8583 import load_dialect
 from tools.audit import audit
 from tools.card_reader import CardReader
-from tools.card_requests import CardTemplate, Clock
+from tools.card_requests import Advices, CardTemplate, Clock
 from tools.cards import issue_cards
 from tools.judge import Verdict
 from tools.ledger import Ledger
@@ -53,13 +53,25 @@ class World:
         request = self.template.build(number, f"{number:012d}", amount, Clock(DIALECT).at(1e9), Random(number))
         return request.repeat if repeat else request.payload
 
+    def reversal(self, number: int) -> bytes:
+        times = Clock(DIALECT).at(1e9)
+        request = self.template.build(number, f"{number:012d}", 2500, times, Random(number))
+        return Advices(DIALECT).reversal(request, number + 500, times).payload
+
+    def sale(self, number: int) -> bytes:
+        request = self.template.build(number, f"{number:012d}", 2500, Clock(DIALECT).at(1e9), Random(number))
+        return Advices(DIALECT).sale(request).payload
+
     def answer(self, request: bytes, code: str = "00", **changed: str) -> bytes:
         message = CardReader(DIALECT).read(request)
         raw = {number: message.raw[number] for number in (2, 3, 4, 7, 11, 37, 41, 42, 49)}
         raw[39] = DIALECT.encode_field(39, code)
         for name, value in changed.items():
             raw[int(name[2:])] = DIALECT.encode_field(int(name[2:]), value)
-        return DIALECT.assemble("0210", raw)
+        return DIALECT.assemble(f"{message.mti[:2]}{int(message.mti[2]) + 1}0", raw)
+
+    def undo(self, number: int) -> None:
+        self.ledgers["issuer"].undo((f"{number:012d}", TERMINAL), f"{number:06d}")
 
     def ask(self, request: bytes, session: SessionRecord | None = None) -> None:
         (session or self.terminal).on_sent(FRAMER.frame(request, TPDU), self.tick())
@@ -233,6 +245,50 @@ def a_stan_used_twice_at_once(world: World) -> None:
     world.forward(DIALECT.assemble("0200", other))
 
 
+def reversed_but_posted(world: World) -> None:
+    world.ask(world.card(3))
+    world.post(3)
+    world.ask(world.reversal(3))
+    world.tell(world.answer(world.reversal(3)))
+
+
+def reversed_after_an_approval_but_posted(world: World) -> None:
+    world.approve(3)
+    world.ask(world.reversal(3))
+    world.tell(world.answer(world.reversal(3)))
+
+
+def a_reversal_that_nobody_acknowledged(world: World) -> None:
+    world.ask(world.card(3))
+    world.ask(world.reversal(3))
+
+
+def a_reversal_acknowledged_twice(world: World) -> None:
+    world.ask(world.card(3))
+    world.ask(world.reversal(3))
+    world.tell(world.answer(world.reversal(3)))
+    world.tell(world.answer(world.reversal(3)))
+
+
+def approved_after_its_reversal_was_acknowledged(world: World) -> None:
+    world.ask(world.card(3))
+    world.ask(world.reversal(3))
+    world.tell(world.answer(world.reversal(3)))
+    world.tell(world.answer(world.card(3)))
+
+
+def an_advice_acknowledged_but_not_posted(world: World) -> None:
+    world.ask(world.sale(3))
+    world.tell(world.answer(world.sale(3)))
+
+
+def an_advice_posted_twice(world: World) -> None:
+    world.ask(world.sale(3))
+    world.post(3)
+    world.post(3)
+    world.tell(world.answer(world.sale(3)))
+
+
 def credited_twice(world: World) -> None:
     world.transfer(credits=2)
 
@@ -277,6 +333,13 @@ FAULTS: list[tuple[Fault, str]] = [
     (closed_by_the_switch, "resets"),
     (the_issuers_link_lost, "resets"),
     (a_stan_used_twice_at_once, "unexpected"),
+    (reversed_but_posted, "ledger_mismatch"),
+    (reversed_after_an_approval_but_posted, "ledger_mismatch"),
+    (a_reversal_that_nobody_acknowledged, "lost"),
+    (a_reversal_acknowledged_twice, "duplicated"),
+    (approved_after_its_reversal_was_acknowledged, "unexpected"),
+    (an_advice_acknowledged_but_not_posted, "ledger_mismatch"),
+    (an_advice_posted_twice, "duplicated"),
     (credited_twice, "duplicated"),
     (credited_with_another_amount, "ledger_mismatch"),
     (credited_but_rejected, "ledger_mismatch"),
@@ -327,6 +390,27 @@ def test_a_decline_that_was_reversed_at_the_issuer_is_no_fault(world: World) -> 
     world.tell(world.answer(world.card(3), "68"))
     world.ledgers["issuer"].undo((f"{3:012d}", TERMINAL), f"{3:06d}")
     assert world.audit().clean
+
+
+def test_reversals_and_advices_that_the_ledger_agrees_with_are_no_fault(world: World) -> None:
+    world.ask(world.card(1))  # never answered
+    world.ask(world.reversal(1))
+    world.tell(world.answer(world.reversal(1)))
+    world.approve(2)  # and then taken back
+    world.ask(world.reversal(2))
+    world.ask(world.reversal(2))
+    world.tell(world.answer(world.reversal(2)))
+    world.undo(2)
+    world.ask(world.card(3))  # answered while its reversal was on its way
+    world.ask(world.reversal(3))
+    world.tell(world.answer(world.card(3), "68"))
+    world.tell(world.answer(world.reversal(3)))
+    world.ask(world.sale(4))
+    world.post(4)
+    world.tell(world.answer(world.sale(4)))
+    verdict = world.audit()
+    assert verdict.findings == [] and verdict.clean
+    assert (verdict.sent, verdict.answered, verdict.reversed, verdict.advices) == (4, 4, 3, 1)
 
 
 def test_sessions_may_end_after_the_run(world: World) -> None:

@@ -114,8 +114,9 @@ def test_an_operator_tries_a_parked_one_again_or_settles_it(pair):
     assert pair.append("b", Settle(1, retry=True)) == [True]
     assert pair.append("b", Settle(1, retry=True)) == [False], "it is parked no more"
     pair.tend()
-    assert len(advices(pair, net)) == 2
-    pair.receive(net, answer_to(advices(pair, net)[1], "12"))
+    first, second = advices(pair, net)
+    assert DIALECT.decode(second).mti[3] == "1" and first[4:] == second[4:], "it has been there before"
+    pair.receive(net, answer_to(second, "12"))
     assert pair.append("a", Settle(1, retry=False)) == [True]
     assert not pair.state.advices and not pair.state.stans_busy
 
