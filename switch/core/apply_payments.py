@@ -100,8 +100,10 @@ def _carries(fold: Fold, p: Request | Resend) -> bool:
 def _rates(fold: Fold, p: Request | Resend) -> list[tuple[str, int]]:
     """What is limited of the link and the route: keys and requests a second."""
     route, link = fold.routes.get(p.route), fold.links[p.target]
-    limits = [(f"link/{p.target}", link.rate_max), (f"route/{p.route}", route.rate_max if route is not None else 0)]
-    return [(key, limit) for key, limit in limits if limit]
+    limits = [(f"link/{p.target}", link.rate_max)] if link.rate_max else []
+    if route is not None and route.rate_max:
+        limits.append((f"route/{p.route}", route.rate_max))
+    return limits
 
 
 def _route_room(fold: Fold, name: str) -> bool:

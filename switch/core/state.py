@@ -133,7 +133,10 @@ class State:
             self.in_flight.pop(outcome_key(old.link, old.duplicate_key), None)
             if old.summary.identity:
                 self._unname(original_key(old.link, old.summary.identity), key)
-        was, now = old is not None and old.stage is Stage.SENT, new is not None and new.stage is Stage.SENT
+        before, stage = None if old is None else old.stage, None if new is None else new.stage
+        if before is stage:
+            return
+        was, now = before is Stage.SENT, stage is Stage.SENT
         if was != now:
             item = new if now else old
             assert item is not None
@@ -145,7 +148,6 @@ class State:
             change = 1 if now else -1
             self.waiting[item.target] = self.waiting.get(item.target, 0) + change
             self.routed[item.route] = self.routed.get(item.route, 0) + change
-        stage = None if new is None else new.stage
         for items, wanted in ((self.undeliverable, Stage.UNDELIVERABLE), (self.unsent, Stage.UNSENT)):
             if stage is wanted:
                 items[key] = None

@@ -82,7 +82,7 @@ def test_a_late_answer_is_absorbed_and_never_reaches_the_terminal(start: Start) 
 
 
 def test_an_advice_that_is_not_taken_is_parked_until_an_operator_retries_or_settles_it(start: Start) -> None:
-    lane = {"advice_retry_ms": 200, "advice_tries_max": 1}
+    lane = {"advice_retry_ms": 200, "advice_tries_max": 1, "advice_not_found_tries": 1}
     switch = start(Settings(timeout_ms=500, issuer=lane, issuer_options=("--drop", "1")))
     with Wire(switch.ports.terminals["a"]) as terminal:
         for _ in range(2):
