@@ -24,9 +24,9 @@ from typing import Any
 import msgspec
 from drawing import ALIVE, DEAD, STOPPED, Drawing
 from faults import Plan
-from outside import Terminal
 from simulation import PORTS, Simulation, configuration
 from tcp import OUTPUT
+from terminals import Habits, Terminal
 from witness import LOG, Witness
 from world import Violation, World
 
@@ -63,7 +63,7 @@ class Puppet(Terminal):
         """Not of its own."""
 
     def returns(self) -> None:
-        self._addresses = [("127.0.0.1", PORTS[self.on])]
+        self._addresses = [("127.0.0.1", PORTS["pos"][self.on])]
         self._connect()
 
     def sends(self) -> None:
@@ -111,7 +111,7 @@ class Story(Simulation):
         super().__init__(1, plan=plan)
         calm(self.world)
         self.terminals = [
-            Puppet(self.world, self.network, number, [], 0) for number in range(1, terminals + 1)
+            Puppet(self.world, self.network, number, [], 0, Habits()) for number in range(1, terminals + 1)
         ]
         self._configure()
         self.drawing = Drawing(self._columns or [*self._lines, "b", LOG, "a", "ISSUER"], self._standing)
@@ -136,7 +136,7 @@ class Story(Simulation):
 
     def _configure(self) -> None:
         """One connection to the issuer, and no traffic that belongs to no story."""
-        config = configuration()
+        config = configuration(self.plan)
         pos, net = config.link
         replace = msgspec.structs.replace
         net = replace(net, connections=1, echo_interval_ms=0)
