@@ -417,7 +417,7 @@ def advices_refused(dice: random.Random) -> Fault:
 
 def issuer_away(dice: random.Random, *links: str) -> Fault:
     """A network, or all of them, breaks its connections and does not listen for a while."""
-    away, seconds = links or dice.choice((("net",), ("net", "alt"), ("net", "alt"))), _duration(dice, 0.7)
+    away, seconds = links or dice.choice((("net",), ("net", "alt"), ("net", "alt"))), _duration(dice, 1.0)
 
     def strike(simulation: "Simulation") -> None:
         for link in away:
@@ -433,7 +433,7 @@ OF_NODES: list[tuple[int, Maker]] = [
 ]  # fmt: skip
 OF_OTHERS: list[tuple[int, Maker]] = [
     (1, wall_clock), *((1, each) for each in ETCD), (2, break_sessions), (2, cut_sessions), (1, storm), (5, issuer),
-    (3, leave), (1, reversals_unheard), (1, etcd_away), (1, cut_off), (6, issuer_away), (1, advices_refused),
+    (3, leave), (1, reversals_unheard), (1, etcd_away), (1, cut_off), (8, issuer_away), (1, advices_refused),
 ]  # fmt: skip
 KINDS = OF_NODES + OF_OTHERS
 
@@ -450,7 +450,7 @@ def draw(dice: random.Random, makers: Sequence[Maker] = ()) -> Plan:
         found.append((dice.random() * 0.3, upgrade(dice)))
     found.sort(key=lambda each: each[0])
     return Plan(
-        terminals=dice.randrange(1, 5), requests=dice.randrange(2, 6), members=dice.choice((1, 1, 3)),
+        terminals=dice.randrange(1, 5), requests=dice.randrange(2, 5), members=dice.choice((1, 1, 3)),
         store=dice.random() < 0.4, old=old,
         snapshot_entries=dice.choice((12, 40)), faults=found, alt=dice.random() < 0.4, mall=dice.random() < 0.5,
         window=dice.choice((1, 4)), partial=dice.choice((0.0, 0.0, 0.3)), habits=_habits(dice),
@@ -459,6 +459,6 @@ def draw(dice: random.Random, makers: Sequence[Maker] = ()) -> Plan:
 
 def _habits(dice: random.Random) -> Habits:
     return Habits(
-        purchases=dice.choice((0.0, 0.5, 1.0)), offline=dice.choice((0.0, 0.3, 0.6)), completes=dice.choice((0.0, 0.4)),
+        purchases=dice.choice((0.0, 0.5, 1.0, 1.0)), offline=dice.choice((0.0, 0.3, 0.6)), completes=dice.choice((0.0, 0.4)),
         cancels=dice.choice((0.0, 0.4)), overtakes=dice.choice((0.0, 0.0, 0.4)),
     )  # fmt: skip

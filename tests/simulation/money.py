@@ -1,4 +1,4 @@
-"""Money is conserved: at the end the issuer holds of each deal what its terminal counts as paid, and no more was promised here."""
+"""Money is conserved: at the end the issuer holds of each deal what its terminal counts as paid."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,8 @@ def _told(deal: Any) -> None:
         declined = [told for told in deal.told if told[0] not in APPROVED]
         if "reversal" not in deal.steps or approvals != sorted(approvals, reverse=True) or len(set(declined)) > 1:
             raise Violation(f"rrn={deal.rrn} was answered {deal.told}: it has one outcome")
-    if "late repeat" in deal.steps and deal.outcome == "reversed" and approvals and approvals[-1]:
+    # the first may have been on its way, and then is the answer to the late repeat, too
+    if "late repeat" in deal.steps and deal.outcome == "reversed" and any(approvals[1:]):
         raise Violation(f"rrn={deal.rrn} was answered {deal.told}, the last time after its reversal was accepted")
 
 

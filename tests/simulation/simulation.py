@@ -118,12 +118,12 @@ class Simulation:
         for unit in self.units.values():
             unit.on_poison = self.checks.died_of
             unit.version -= self.plan.old
-        self.terminals = [self._terminal(number) for number in range(1, self.plan.terminals + 1)]
+        self.terminals = [self._person(number) for number in range(1, self.plan.terminals + 1)]
         mall = {terminal.name: terminal for terminal in self.terminals[1::2]}
         for terminal in mall.values() if self.plan.mall else ():
             terminal.neighbours = mall
 
-    def _terminal(self, number: int) -> Terminal:
+    def _person(self, number: int) -> Terminal:
         link = "mall" if self.plan.mall and not number % 2 else "pos"
         addresses = [("127.0.0.1", port) for port in PORTS[link].values()]
         return Terminal(self.world, self.network, number, addresses, self.plan.requests, self.plan.habits)

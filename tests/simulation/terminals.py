@@ -4,7 +4,6 @@ Silence brings repeats; a request that stays without an answer is reversed. Cust
 may send a reversal before its original's repeat, on another connection, and it hands on what comes for any of its terminals.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
