@@ -11,7 +11,7 @@ from outside import APPROVED, DIALECT, Frames, frame
 from world import Violation, World
 
 FAULTS = ("loss", "late", "twice", "decline", "partial", "busy", "refuse", "unheard")
-AGAIN_S = 0.05  # no second copy of an advice comes on another session so soon
+AGAIN_S = 0.03  # no second copy of an advice comes so soon, while the session of the first is there
 
 
 class Entry:
@@ -146,8 +146,8 @@ class Issuer:
         entry.copies[stan] = (wire, world.now)
         if before is not None and mti[3] != "1":
             raise Violation(f"{where} came before, and is not marked as a repeat")
-        if before in self._wires and before is not wire and world.now - since < AGAIN_S:
-            raise Violation(f"{where} is outstanding on two sessions")
+        if before in self._wires and world.now - since < AGAIN_S:
+            raise Violation(f"{where} is outstanding already")
         if world.chance(self.unheard):
             world.trace("ISSUER", f"has not heard it: rrn={rrn}")
             return
