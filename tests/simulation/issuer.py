@@ -11,7 +11,7 @@ from outside import APPROVED, DIALECT, Frames, frame
 from world import Violation, World
 
 FAULTS = ("loss", "late", "twice", "decline", "partial", "busy", "refuse", "unheard")
-AGAIN_S = 0.03  # no second copy of an advice comes so soon, while the session of the first is there
+COPIES_MAX, COPY_S = 8, 0.2  # so many copies of an advice may have gathered on a silent line, and follow one another so soon
 
 
 class Entry:
@@ -28,7 +28,8 @@ class Entry:
         self.completed = ""  # STAN of the completion
         self.reversed = ""  # STAN of the reversal
         self.refused = False  # an advice, for good
-        self.copies: dict[str, tuple[Any, float]] = {}  # STAN of an advice: on which session the last copy came, and when
+        self.firsts: set[str] = set()  # STANs of advices of which a copy came that was not marked as a repeat
+        self.copies: dict[str, tuple[int, float]] = {}  # STAN of an advice: how many copies came, since when
 
 
 class Issuer:
@@ -142,12 +143,14 @@ class Issuer:
         where = f"ISSUER: {mti} rrn={rrn} stan={stan}"
         if 35 in body.fields or 52 in body.fields:
             raise Violation(f"{where} has track or PIN")
-        before, since = entry.copies.get(stan, (None, 0.0))
-        entry.copies[stan] = (wire, world.now)
-        if before is not None and mti[3] != "1":
+        if mti[3] == "0" and stan in entry.firsts:
             raise Violation(f"{where} came before, and is not marked as a repeat")
-        if before in self._wires and world.now - since < AGAIN_S:
-            raise Violation(f"{where} is outstanding already")
+        if mti[3] == "0":
+            entry.firsts.add(stan)
+        copies, since = entry.copies.get(stan, (0, world.now))
+        entry.copies[stan] = (copies + 1, since)
+        if copies + 1 > COPIES_MAX + (world.now - since) / COPY_S:
+            raise Violation(f"{where}: {copies + 1} copies in {world.now - since:.1f} s")
         if world.chance(self.unheard):
             world.trace("ISSUER", f"has not heard it: rrn={rrn}")
             return

@@ -24,6 +24,7 @@ class Seen:
         self.approvals: dict[str, dict[int, bytes]] = {}  # session: offset of an approval's frame -> key
         self.advice = 0  # the last one
         self.undone: dict[bytes, int] = {}  # key of an outcome: the advice that undoes it
+        self.copies: dict[int, tuple[str, int]] = {}  # advice: the session of its copy, and until when that is waited for
         self.left: dict[tuple[str, int], int] = {}  # session and offset of a forward: transaction
 
 
@@ -129,6 +130,11 @@ def _advices(pair, proposals, accepted) -> None:
         advice = state.advices.get(proposal.advice) if holds and isinstance(proposal, AdviceSend) else None
         original = state.transactions.get(advice.after) if advice is not None else None
         assert original is None or not original.open, "a reversal goes out before its original is decided"
+        if advice is not None and advice.id in seen.copies:
+            session, deadline = seen.copies[advice.id]
+            ahead = 2 * pair.engines[next(iter(pair.engines))].rules.limits.heartbeat_ms  # may be its proposer's clock
+            assert session not in state.sessions or deadline <= state.meta.clock_ms + ahead, "two copies are outstanding"
+    seen.copies = {each.id: (each.session, each.deadline_ms) for each in state.advices.values() if each.session}
     for link, lane in state.lanes.items():
         out = [state.advices[number] for number in lane if state.advices[number].session]
         abouts = [advice.about for advice in out if advice.about]
@@ -178,7 +184,7 @@ def _stand_in(pair, state: State) -> None:
 
 def _reversed(seen: Seen, state: State, reversal: Store) -> None:
     """Its terminal took it back: what it was told holds no more."""
-    link = state.sessions[reversal.session].link
+    link = reversal.session.partition(".")[0]  # it may be over by the end of its entry
     items = [(outcome_key(t.link, t.duplicate_key), t.summary.identity) for t in state.transactions.values()]
     items += [(key, item.identity) for key, item in state.outcomes.items()]
     for key, identity in items:
