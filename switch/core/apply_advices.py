@@ -8,7 +8,7 @@ from messages.message import Verdict
 from switch.core.apply_journal import record_advice, record_dropped, record_settled
 from switch.core.fold import Fold, queued, rule
 from switch.core.proposals import AdviceAnswer, AdviceSend, OwnAdvice, Park, Settle
-from switch.core.records import Advice, Books, Role
+from switch.core.records import Advice, Books, Role, Session
 from switch.core.rules import Link
 
 DOUBLED_MAX = 16  # times that a wait is doubled
@@ -158,8 +158,8 @@ def advice_delivered(fold: Fold, number: int) -> None:
         fold.note("advice.acknowledged", advice=number, link=advice.link)
 
 
-def advice_unsent(fold: Fold, number: int, session: str) -> None:
-    """The session that carried a copy ended: another may carry the next one."""
-    advice = fold.state.advices.get(number)
-    if advice is not None and advice.session == session:
-        fold.state.put_advice(number, replace(advice, session="", deadline_ms=0))
+def carrier_ended(fold: Fold, session: Session) -> None:
+    """No answer comes on it any more, not to what its remote has acknowledged either: another may carry the next copy."""
+    lane = fold.state.lanes.get(session.link, {})
+    for number in [number for number in lane if fold.state.advices[number].session == session.id]:
+        fold.state.put_advice(number, replace(fold.state.advices[number], session="", deadline_ms=0))

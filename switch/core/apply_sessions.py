@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from messages.message import NetworkFunction
-from switch.core.apply_advices import advice_delivered, advice_unsent, record_stan
+from switch.core.apply_advices import advice_delivered, carrier_ended, record_stan
 from switch.core.apply_outcomes import copy_settled
 from switch.core.apply_payments import forward_ended
 from switch.core.fold import Fold, queued, rule
@@ -105,10 +105,9 @@ def ended(fold: Fold, session: Session, offset: int, reason: str, written: int =
     for out in session.outbox:
         if out.role is Role.ANSWER:
             copy_settled(fold, out.ref, delivered=offset < 0 or out.offset < session.acked)
-        elif out.role is Role.ADVICE:
-            advice_unsent(fold, out.ref, session.id)
         elif out.role is Role.FORWARD:
             forward_ended(fold, out, session, written)
+    carrier_ended(fold, session)
     fold.note("session.ended", session=session.id, link=session.link, remote=session.remote, reason=reason,
               input=session.applied, output=session.output, acked=session.acked)  # fmt: skip
 

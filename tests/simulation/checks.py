@@ -4,16 +4,18 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from outside import PAN, PINBLOCK, TRACK
+import money
+from outside import BIN, DIALECT, PAN, PINBLOCK, TRACK
 from tcp import CLOSE
 from world import Process, Violation
 
+from switch.core.records import Role
 from switch.core.sealed import sealed_in
 
 if TYPE_CHECKING:
     from simulation import Simulation
 
-SECRETS = [text.encode() for text in (PAN, TRACK, PINBLOCK)]
+SECRETS = [text.encode() for text in (PAN, TRACK, PINBLOCK, BIN)]
 LOG_MAX = 120  # entries left in etcd at the end: a snapshot at every 40th, and truncation some 16 behind it
 DEFECTS = ("more was written than the state holds", "its input was refused too often")
 LOST = ("lost with its node", "node left", "node leaves")  # with a peer there to take them
@@ -146,6 +148,22 @@ class Checks:
         limit = session.output if kind == "write" else session.applied
         if offset + size > limit:
             raise Violation(f"{what}, and what is applied ends at {limit}")
+        if kind == "write" and not session.accepted:
+            self._goes_out(what, node, session, offset, offset + size)
+
+    def _goes_out(self, what: str, node: Any, session: Any, begin: int, end: int) -> None:
+        """Bytes for the issuer: a reversal follows its original, and only when that is decided."""
+        state = node.engine.state
+        for out in session.outbox:
+            if begin <= out.offset < end and out.role is Role.FORWARD:
+                rrn = DIALECT.decode(node.keys.open(out.data)[2:]).fields[37]
+                entry = self._simulation.issuer.ledger.get(rrn)
+                if entry is not None and entry.reversed:
+                    raise Violation(f"{what}: rrn={rrn} goes out, and its reversal has been there")
+            elif out.offset < end and begin < out.end and out.role is Role.ADVICE and out.ref in state.advices:
+                original = state.transactions.get(state.advices[out.ref].after)
+                if original is not None and original.open:
+                    raise Violation(f"{what}: advice {out.ref}, and transaction {original.id} before it is not decided")
 
     # --- at the end
 
@@ -155,41 +173,13 @@ class Checks:
         if loose := self._loose():
             raise Violation(loose)
         self._time()
-        self._ledger()
+        money.check(self._simulation, self.patience_s, self.resets_excused, self._in_flight)
         self._streams()
         self._states()
         for unit in self._units():
             if unit.node.engine.rules.limits.journal_waiting_max:
                 self._simulation.database.check(unit.node.engine.state)
 
-    def _ledger(self) -> None:
-        """The issuer's ledger equals what terminals know."""
-        ledger = dict(self._simulation.issuer.ledger)
-        for terminal in self._simulation.terminals:
-            for request in terminal.requests:
-                entry = ledger.pop(request.rrn, None)
-                standing = entry is not None and entry.standing
-                if terminal.gone and not request.outcome:
-                    # a terminal that saw no byte of an approval will never ask: it has to be reversed
-                    if standing and not request.answers and not self.resets_excused:
-                        raise Violation(f"rrn={request.rrn} stands at the issuer, and its terminal is gone without an answer")
-                    continue
-                in_flight = any(request.rrn.encode() in body for body in self._in_flight)
-                if self.patience_s and entry is not None and entry.requests and not in_flight:
-                    age_s = entry.heard_s - request.sent_s
-                    if age_s > self.patience_s:
-                        raise Violation(f"rrn={request.rrn} was {age_s:.1f} s old when it was forwarded")
-                if (request.outcome == "approved") != standing:
-                    raise Violation(
-                        f"rrn={request.rrn} is {request.outcome} at its terminal, and "
-                        f"{'stands' if standing else 'does not stand'} at the issuer"
-                    )
-                if standing and entry is not None and entry.amount != request.amount:
-                    raise Violation(f"rrn={request.rrn}: {request.amount} at its terminal, {entry.amount} at the issuer")
-                if len(set(request.answers)) > 1:
-                    raise Violation(f"rrn={request.rrn} was answered {request.answers}: it has one outcome")
-        if ledger:
-            raise Violation(f"the issuer knows requests that no terminal made: {sorted(ledger)}")
 
     def _loose(self) -> str:
         """What is not at rest: a session whose socket is missing or has not followed the log, a frame, a node."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from seqpacket import CONNECTED, UnixEnd
+from terminals import Habits
 
 from switch import points
 from switch.core.proposals import VERSION
@@ -35,6 +36,11 @@ class Plan(msgspec.Struct):
     store: bool = False
     snapshot_entries: int = 40  # a snapshot at every so many
     old: bool = False  # the pair begins with the software before this one
+    alt: bool = False  # a second network leads to the issuer
+    mall: bool = False  # every second terminal is of a concentrator: takes no part, and answers of its neighbours
+    window: int = 1  # of advices
+    partial: float = 0.0  # how often the issuer approves a part
+    habits: Habits = Habits()
     faults: list[tuple[float, Fault]] = []
 
     @property
@@ -381,12 +387,13 @@ def poison(dice: random.Random) -> Fault:
 
 
 def issuer(dice: random.Random, *kinds: str) -> Fault:
-    kind, chance = dice.choice(kinds or ("loss", "late", "twice", "decline")), 0.2 + 0.6 * dice.random()
+    kind, chance = dice.choice(kinds or ("loss", "late", "twice", "decline", "partial", "busy")), 0.2 + 0.6 * dice.random()
     seconds = _duration(dice, 1.0)
 
     def strike(simulation: "Simulation") -> None:
         setattr(simulation.issuer, kind, chance)
-        simulation.world.at(seconds, lambda: setattr(simulation.issuer, kind, 0.0))
+        usual = simulation.plan.partial if kind == "partial" else 0.0
+        simulation.world.at(seconds, lambda: setattr(simulation.issuer, kind, usual))
 
     return Fault(f"issuer: {kind} {chance:.1f} for {seconds * 1000:.0f} ms", strike)
 
@@ -403,13 +410,30 @@ def reversals_unheard(dice: random.Random) -> Fault:
     return Fault(f"issuer: answers are lost, and reversals for {seconds * 1000:.0f} ms", strike)
 
 
+def advices_refused(dice: random.Random) -> Fault:
+    """For good: they are parked for an operator."""
+    return issuer(dice, "refuse")
+
+
+def issuer_away(dice: random.Random, *links: str) -> Fault:
+    """A network, or all of them, breaks its connections and does not listen for a while."""
+    away, seconds = links or dice.choice((("net",), ("net", "alt"), ("net", "alt"))), _duration(dice, 1.0)
+
+    def strike(simulation: "Simulation") -> None:
+        for link in away:
+            simulation.issuer.away(link)
+        simulation.world.at(seconds, simulation.issuer.there)
+
+    return Fault(f"issuer: away from {' and '.join(away)} for {seconds * 1000:.0f} ms", strike, seconds)
+
+
 OF_NODES: list[tuple[int, Maker]] = [
     (6, kill), (8, kill_in_a_turn), (5, kill_at_a_point), (3, kill_returning), (3, kill_the_heir), (3, kill_both),
     (4, stop), (2, slow), (4, restart), (1, cut_handover), (1, poison), (2, kill_with_late_entries), (1, kill_in_turn),
 ]  # fmt: skip
 OF_OTHERS: list[tuple[int, Maker]] = [
     (1, wall_clock), *((1, each) for each in ETCD), (2, break_sessions), (2, cut_sessions), (1, storm), (5, issuer),
-    (3, leave), (1, reversals_unheard), (1, etcd_away), (1, cut_off),
+    (3, leave), (1, reversals_unheard), (1, etcd_away), (1, cut_off), (8, issuer_away), (1, advices_refused),
 ]  # fmt: skip
 KINDS = OF_NODES + OF_OTHERS
 
@@ -426,7 +450,15 @@ def draw(dice: random.Random, makers: Sequence[Maker] = ()) -> Plan:
         found.append((dice.random() * 0.3, upgrade(dice)))
     found.sort(key=lambda each: each[0])
     return Plan(
-        terminals=dice.randrange(1, 5), requests=dice.randrange(2, 6), members=dice.choice((1, 1, 3)),
+        terminals=dice.randrange(1, 5), requests=dice.randrange(2, 5), members=dice.choice((1, 1, 3)),
         store=dice.random() < 0.4, old=old,
-        snapshot_entries=dice.choice((12, 40)), faults=found,
+        snapshot_entries=dice.choice((12, 40)), faults=found, alt=dice.random() < 0.4, mall=dice.random() < 0.5,
+        window=dice.choice((1, 4)), partial=dice.choice((0.0, 0.0, 0.3)), habits=_habits(dice),
+    )  # fmt: skip
+
+
+def _habits(dice: random.Random) -> Habits:
+    return Habits(
+        purchases=dice.choice((0.0, 0.5, 1.0, 1.0)), offline=dice.choice((0.0, 0.3, 0.6)), completes=dice.choice((0.0, 0.4)),
+        cancels=dice.choice((0.0, 0.4)), overtakes=dice.choice((0.0, 0.0, 0.4)),
     )  # fmt: skip

@@ -24,9 +24,9 @@ from typing import Any
 import msgspec
 from drawing import ALIVE, DEAD, STOPPED, Drawing
 from faults import Plan
-from outside import Terminal
 from simulation import PORTS, Simulation, configuration
 from tcp import OUTPUT
+from terminals import Habits, Terminal
 from witness import LOG, Witness
 from world import Violation, World
 
@@ -65,7 +65,7 @@ class Puppet(Terminal):
         """Not of its own."""
 
     def returns(self) -> None:
-        self._addresses = [("127.0.0.1", PORTS[self.on])]
+        self._addresses = [("127.0.0.1", PORTS["pos"][self.on])]
         self._connect()
 
     def sends(self) -> None:
@@ -74,6 +74,16 @@ class Puppet(Terminal):
 
     def repeats(self) -> None:
         self._again()
+
+    def buys(self) -> None:
+        """With a card that stand-in may approve."""
+        self._habits, usual = Habits(purchases=1.0), self._habits
+        self.sends()
+        self._habits = usual
+
+    def reverses(self) -> None:
+        """Its customer wants back what is under way."""
+        self._begin("reversal")
 
     def leaves(self) -> Any:
         """Returns the connection it had; what becomes of that is the caller's to say."""
@@ -107,15 +117,16 @@ class Story(Simulation):
         self._lines: dict[str, str] = {}  # terminal: node
         self._columns: list[str] = []
         self._snapshots = 0
+        self._connections = 1  # to the issuer
         self._script = [line for line in script if not self._setting(line)]
         terminals = len(self._lines)
         plan = Plan(terminals=terminals, requests=0, store="fd store" in script, old="old software" in script)
         super().__init__(1, plan=plan)
         calm(self.world)
         self.terminals = [
-            Puppet(self.world, self.network, number, [], 0) for number in range(1, terminals + 1)
+            Puppet(self.world, self.network, number, [], 0, Habits()) for number in range(1, terminals + 1)
         ]
-        self._configure()
+        self._configure("stand-in" in script)
         self.drawing = Drawing(self._columns or [*self._lines, "b", LOG, "a", "ISSUER"], self._standing)
         self.witness = Witness(self, self.drawing, self.units["a"]._config.pair.key_file, self._told)
         self._waiting: tuple[str, Callable[[], None]] | None = None
@@ -130,21 +141,24 @@ class Story(Simulation):
                 self._columns = names
             case ["snapshot", "every", number, "entries"]:
                 self._snapshots = int(number)
-            case ["fd", "store"] | ["old", "software"]:
+            case ["two", "connections"]:
+                self._connections = 2
+            case ["fd", "store"] | ["old", "software"] | ["stand-in"]:
                 pass
             case _:
                 return False
         return True
 
-    def _configure(self) -> None:
-        """One connection to the issuer, and no traffic that belongs to no story."""
-        config = configuration()
+    def _configure(self, stand_in: bool) -> None:
+        """As many connections to the issuer as the script says, and no traffic that belongs to no story."""
+        config = configuration(self.plan)
         pos, net = config.link
         replace = msgspec.structs.replace
-        net = replace(net, connections=1, echo_interval_ms=0)
+        net = replace(net, connections=self._connections, echo_interval_ms=0)
         limits = replace(config.limits, snapshot_entries=self._snapshots or 100_000, journal_waiting_max=0)
-        for unit in self.units.values():
-            unit._config = replace(config, link=[pos, net], limits=limits, journal=Journal())  # a story of its own
+        stand_ins = config.stand_in if stand_in else []
+        for unit in self.units.values():  # a story keeps no journal
+            unit._config = replace(config, link=[pos, net], limits=limits, stand_in=stand_ins, journal=Journal())
 
     def _standing(self, column: str) -> str:
         if column in self.units:
@@ -190,7 +204,8 @@ class Story(Simulation):
 
     def _quiet(self) -> bool:
         sessions = self.witness.state.sessions.values()
-        return "ISSUER" in self.witness.parties() and not any(session.outbox for session in sessions)
+        ready = sum(session.ready and not session.accepted for session in sessions)
+        return ready == self._connections and not any(session.outbox for session in sessions)
 
     def _down(self) -> None:
         """Everything heals and settles; then the checks."""
@@ -239,7 +254,7 @@ class Story(Simulation):
                 return
             action, fact = "", wanted
         if not fact:
-            if action.endswith("sends 0200"):  # what nodes do every 100 ms shall not come in between
+            if "sends 0200" in action:  # what nodes do every 100 ms shall not come in between
                 self._step(f"wait until {next(name for name in self.units if self.units[name].alive)} polls")
             self._act(action)
             return
@@ -267,6 +282,10 @@ class Story(Simulation):
                 pass
             case [name, "sends", "0200"]:
                 self._terminal(name).sends()
+            case [name, "sends", "0200", "without", "PIN"]:
+                self._terminal(name).buys()
+            case [name, "sends", "0400"]:
+                self._terminal(name).reverses()
             case [name, "is", "about", "to", "send", "poison"]:
                 self._terminal(name).poison = True
                 self.checks.resets_excused = True  # its session is to end
@@ -283,6 +302,11 @@ class Story(Simulation):
                 self._terminal(name).on = node
                 note(name, "connects anew")
                 self._connect(self._terminal(name))
+            case ["ISSUER", "goes", "away"]:
+                self.issuer.away("net")
+            case ["ISSUER", "is", "back"]:
+                note("ISSUER", "listens")
+                self.issuer.there()
             case ["ISSUER", "is", "silent"]:
                 self.issuer._reply, self._reply = self._keep, self.issuer._reply
             case ["ISSUER", "answers"]:
@@ -324,6 +348,16 @@ class Story(Simulation):
                 note(LOG, "is back")
             case ["lose", "an", "event", "of", name]:
                 self.cluster.lose_event(name)
+            case ["the", "issuer's", "sockets", "have", "room", "for", size, "bytes"]:
+                for end in self.witness.outbound():
+                    end.output_max = end.written - end.acked + int(size)
+            case ["the", "issuer's", "sockets", "have", "room", "again"]:
+                for end in self.witness.outbound():
+                    end.set_output(OUTPUT)
+            case ["ISSUER", "breaks", "the", "connection", "of", node]:
+                note("ISSUER", f"breaks the connection of {node}")
+                for end in self.witness.outbound(node):
+                    self.network.break_(end)
             case ["the", "socket", "to", party, "has", "room", "for", size, "bytes"]:
                 end = self.witness.end(party)
                 end.output_max = end.written - end.acked + int(size)

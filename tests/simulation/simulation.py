@@ -14,23 +14,30 @@ import msgspec
 from database import Database
 from etcd_twin import Cluster, install
 from interpose import PathTwin, installed
-from outside import Issuer, Terminal
+from issuer import Issuer
+from msgspec.structs import replace
+from outside import BIN
 from sockets import FcntlModule, Network, SocketModule
+from terminals import Terminal
 from units import Unit
 from world import Killed, Violation, World
 
 from messages.iso8583.options import Iso8583Options
 from switch.config import Config, Journal, Pair
-from switch.core.rules import Limits, Link, Route
+from switch.core.rules import Limits, Link, Route, StandIn
 from switch.mirror.sealing import create_key_file
 from switch.mirror.settings import EtcdSettings
 
 SETTLE_S = 40.0  # of virtual time, after the last fault: by then everything is decided and delivered
 BEGIN_S = 0.05  # after both nodes serve: the first fault may come
 FAULTS_S = 0.5  # and for how long they come
-PORTS = {"a": 7001, "b": 7002}
-ISSUER = ("127.0.0.1", 9001)
+PORTS = {"pos": {"a": 7001, "b": 7002}, "mall": {"a": 7003, "b": 7004}}
+NETWORKS = {"net": ("127.0.0.1", 9001), "alt": ("127.0.0.1", 9002)}  # both lead to the issuer
 CARDS = Iso8583Options()
+STAND_IN = StandIn(
+    name="small", targets=["net"], bins=[BIN], profiles=["purchase"], currency="978", amount_max=40_000,
+    card_amount_max=60_000, card_count_max=3,
+)  # fmt: skip
 
 
 class Result(msgspec.Struct):
@@ -55,27 +62,40 @@ def _key_file() -> str:
     return str(path)
 
 
-def configuration(members: int = 1, snapshot_entries: int = 40) -> Config:
+def configuration(plan: "faults.Plan") -> Config:
     """The pair's configuration, with timers that make a run short."""
-    listen = {node: f"127.0.0.1:{port}" for node, port in PORTS.items()}
+    listens = [name for name in PORTS if name == "pos" or plan.mall]
+    leads = [name for name in NETWORKS if name == "net" or plan.alt]
+    links = [
+        Link(
+            name=name, listen={node: f"127.0.0.1:{port}" for node, port in PORTS[name].items()}, framing="2-byte-be",
+            frame_max_bytes=2000, iso8583=CARDS if name == "pos" else replace(CARDS, partial=False), half_close_ms=2_000,
+            redeliver=name == "mall",
+        )
+        for name in listens
+    ]  # fmt: skip
+    links += [
+        Link(
+            name=name, connect=["{}:{}".format(*NETWORKS[name])], connections=2 if name == "net" else 1,
+            framing="2-byte-be", frame_max_bytes=2000, iso8583=CARDS, timeout_ms=1_000, advice_retry_ms=500,
+            advice_retry_max_ms=1_000, advice_window=plan.window, network_timeout_ms=1_000, echo_interval_ms=2_000,
+            reconnect_max_ms=400,
+        )
+        for name in leads
+    ]  # fmt: skip
     return Config(
         pair=Pair(
             name="sim", run_directory="/run/sim", key_file=_key_file(), peer_silence_ms=300, data_key_minutes=0.005,
         ),
         etcd=EtcdSettings(
-            endpoints=tuple(f"http://etcd{number}:2379" for number in range(members)), append_timeout_ms=150,
+            endpoints=tuple(f"http://etcd{number}:2379" for number in range(plan.members)), append_timeout_ms=150,
             call_timeout_ms=300, settle_after_ms=300, hold_after_ms=300, watch_stall_ms=300, lease_ttl_s=2,
         ),
-        limits=Limits(snapshot_entries=snapshot_entries, segment_outcomes=10, journal_waiting_max=1_000),
+        limits=Limits(snapshot_entries=plan.snapshot_entries, segment_outcomes=10, journal_waiting_max=1_000),
         journal=Journal(url="postgresql://simulated", batch_rows=4),
-        link=[
-            Link(name="pos", listen=listen, framing="2-byte-be", frame_max_bytes=2000, iso8583=CARDS,
-                 half_close_ms=2_000),
-            Link(name="net", connect=["127.0.0.1:9001"], framing="2-byte-be", frame_max_bytes=2000, iso8583=CARDS,
-                 timeout_ms=1_000, advice_retry_ms=500, network_timeout_ms=1_000, echo_interval_ms=2_000,
-                 reconnect_max_ms=400),
-        ],
-        route=[Route(name="cards", source=["pos"], targets=["net"])],
+        link=links,
+        route=[Route(name="cards", source=listens, targets=leads)],
+        stand_in=[STAND_IN],
     )  # fmt: skip
 
 
@@ -91,8 +111,10 @@ class Simulation:
         self.database = Database(world)
         self.checks = checks.Checks(self)
         self.busy_until = 0.0  # a fault of a node lasts as long
-        self.issuer = Issuer(world, self.network, ISSUER)
-        config = configuration(self.plan.members, self.plan.snapshot_entries)
+        config = self.config = configuration(self.plan)
+        outbound = {link.name: NETWORKS[link.name] for link in config.link if link.outbound}
+        self.issuer = Issuer(world, self.network, outbound)
+        self.issuer.partial = self.plan.partial
         path = PathTwin("/etc/switch.toml")
         self.units = {
             name: Unit(world, self.network, name, config, path, store=self.plan.store) for name in "ab"
@@ -100,11 +122,15 @@ class Simulation:
         for unit in self.units.values():
             unit.on_poison = self.checks.died_of
             unit.version -= self.plan.old
-        addresses = [("127.0.0.1", port) for port in PORTS.values()]
-        self.terminals = [
-            Terminal(world, self.network, number, addresses, self.plan.requests)
-            for number in range(1, self.plan.terminals + 1)
-        ]
+        self.terminals = [self._person(number) for number in range(1, self.plan.terminals + 1)]
+        mall = {terminal.name: terminal for terminal in self.terminals[1::2]}
+        for terminal in mall.values() if self.plan.mall else ():
+            terminal.neighbours = mall
+
+    def _person(self, number: int) -> Terminal:
+        link = "mall" if self.plan.mall and not number % 2 else "pos"
+        addresses = [("127.0.0.1", port) for port in PORTS[link].values()]
+        return Terminal(self.world, self.network, number, addresses, self.plan.requests, self.plan.habits)
 
     def run(self) -> Result:
         """To the end of everything, or to the first violation."""
@@ -127,7 +153,7 @@ class Simulation:
         result.lines = world.lines
         result.virtual_s = round(world.now, 3)
         result.cpu_s = time.process_time() - began
-        result.requests = sum(len(terminal.requests) for terminal in self.terminals)
+        result.requests = sum(len(terminal.deals) for terminal in self.terminals)
         result.entries = self.checks.entries
         result.points = list(world.points)
         result.kills = sum(unit.deaths for unit in self.units.values())
@@ -157,7 +183,7 @@ class Simulation:
         self.cluster.heal()
         self.network.heal()
         self.database.healed = True
-        self.issuer.loss = self.issuer.late = self.issuer.twice = 0.0
+        self.issuer.heal(self.plan.partial)
         for unit in self.units.values():
             unit.wanted = True
             process = unit.process
@@ -188,8 +214,8 @@ class Simulation:
                 return f"entries are of version {state.meta.version}"
             if state.transactions:
                 return f"{name} has open transactions {sorted(state.transactions)}"
-            if state.advices:
-                return f"{name} has advices {sorted(state.advices)}"
+            if any(state.lanes.values()):
+                return f"{name} has advices {[sorted(lane) for lane in state.lanes.values() if lane]}"
             if state.journal:
                 return f"{name} has items of the journal {sorted(state.journal)}"
         return ""

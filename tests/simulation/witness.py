@@ -109,7 +109,15 @@ class Witness:
 
     def end(self, name: str) -> Any:
         """The switch's end of the connection of a party."""
-        cookie = int(self.state.sessions[self.parties()[name]].cookie.rpartition(":")[2], 16)
+        return self._end(self.state.sessions[self.parties()[name]])
+
+    def outbound(self, node: str = "") -> list[Any]:
+        """The switch's ends of the connections to the issuer, of one node or of both."""
+        sessions = [session for session in self.state.sessions.values() if not session.accepted]
+        return [self._end(session) for session in sessions if self.state.acting(session.owner).startswith(node)]
+
+    def _end(self, session: Session) -> Any:
+        cookie = int(session.cookie.rpartition(":")[2], 16)
         wires = self._simulation.network.live.values()
         return next(end for wire in wires for end in (wire.connecting, wire.accepted) if end.cookie == cookie)
 

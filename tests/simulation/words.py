@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from messages.message import Verdict
 from switch.core import proposals as p
 from switch.core.state import State
 
@@ -17,6 +18,7 @@ class Words:
     def begin(self) -> None:
         """An entry is about to be applied."""
         self._transaction, self._advice = self._state.meta.transaction, self._state.meta.advice
+        self._advices = {number: _kind(advice.payload) for number, advice in self._state.advices.items()}
 
     def of(self, proposals: list[Any], accepted: list[bool]) -> list[str]:
         """A line or more for each; heartbeats have none."""
@@ -38,19 +40,26 @@ class Words:
         text = f"{type(proposal).__name__} {proposal.transaction}: {proposal.outcome.code}"
         if good and proposal.advice.payload:
             self._advice += 1
-            text += f", reversal {self._advice}"
+            text += f", {_kind(proposal.advice.payload).lower()} {self._advice}"
         return text
 
     def store(self, proposal: p.Store, good: bool) -> str:
         text = f"Store from {self.name(proposal.session)}, original {proposal.standing.name.lower()}"
         if good and proposal.payload:
             self._advice += 1
-            text += f", advice {self._advice}"
+            text += f", {_kind(proposal.payload).lower()} {self._advice}"
         return text
 
     def advice(self, proposal: p.AdviceSend, good: bool) -> str:
         again = f", try {proposal.tries + 1}" if proposal.tries else ""
-        return f"Reversal {proposal.advice} -> {self.name(proposal.session)}{again}"
+        return f"{self._kind(proposal)} -> {self.name(proposal.session)}{again}"
+
+    def acknowledged(self, proposal: p.AdviceAnswer, good: bool) -> str:
+        code = "" if proposal.verdict is Verdict.DONE else f" by {proposal.code}: {proposal.verdict.name.lower()}"
+        return f"{self._kind(proposal)} acknowledged{code}"
+
+    def _kind(self, proposal: p.AdviceSend | p.AdviceAnswer) -> str:
+        return f"{self._advices.get(proposal.advice, 'Advice')} {proposal.advice}"
 
     def open(self, proposal: p.Open, good: bool) -> str:
         whose = f", {proposal.owner}'s" if proposal.owner else ""
@@ -71,6 +80,11 @@ class Words:
         return f"Move {', '.join(map(self.name, proposal.sessions))} to {proposal.to}"
 
 
+def _kind(payload: bytes) -> str:
+    """By the message class in the MTI."""
+    return "Reversal" if payload[1:2] == b"4" else "Advice"
+
+
 def sessions(count: int) -> str:
     return f"{count} session{'s' * (count != 1)}"
 
@@ -82,7 +96,7 @@ _TEXTS: dict[type, Callable[[Words, Any, bool], str]] = {
     p.Reply: lambda words, q, good: f"Reply {q.outcome.code} to {words.name(q.session)}",
     p.Refuse: lambda words, q, good: f"Refuse {q.outcome.code} to {words.name(q.session)}",
     p.Answer: lambda words, q, good: f"Answer {q.transaction}: {q.outcome.code}",
-    p.AdviceAnswer: lambda words, q, good: f"Reversal {q.advice} acknowledged",
+    p.AdviceAnswer: Words.acknowledged,
     p.NetworkRequest: lambda words, q, good: f"{q.function.name.capitalize()} from {words.name(q.session)}",
     p.NetworkAnswer: lambda words, q, good: f"{words.name(q.session)} answers the sign-on",
     p.Absorb: lambda words, q, good: f"Absorb: {q.reason}",

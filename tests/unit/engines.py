@@ -274,13 +274,27 @@ def card(stan: int = 1, mti: str = "0200", **changes: str) -> bytes:
     return DIALECT.assemble(mti, {number: DIALECT.encode_field(number, fields[number]) for number in sorted(fields)})
 
 
-def answer_to(request: bytes, code: str = "00") -> bytes:
-    """The network's answer to a request or an advice as it was forwarded."""
+def answer_to(request: bytes, code: str = "00", amount: str = "") -> bytes:
+    """The network's answer to a request or an advice as it was forwarded. `amount`: what it approves, if not all."""
     body = DIALECT.decode(request)
     raw = {number: body.raw[number] for number in body.raw if number not in (2, 35, 52, 90)}
     raw[39] = DIALECT.encode_field(39, code)
+    if amount:
+        raw[4] = DIALECT.encode_field(4, amount)
     mti = f"{body.mti[:2]}{int(body.mti[2]) + 1}0"
     return DIALECT.assemble(mti, dict(sorted(raw.items())))
+
+
+def reversal(of: int = 1, stan: int | None = None, mti: str = "0400", **changes: str) -> bytes:
+    """A terminal's reversal of card(of), or what else is about it."""
+    original = f"0200{of:06d}0301100000{'123456'.zfill(11)}{0:011d}"
+    return card(of + 500 if stan is None else stan, mti=mti, de7="0301100100", de37=f"{of:012d}", de90=original, **changes)
+
+
+def no_pin(number: int = 1, **changes: str) -> bytes:
+    """A purchase without an online PIN."""
+    body = DIALECT.decode(card(number, **changes))
+    return DIALECT.assemble(body.mti, {n: part for n, part in body.raw.items() if n != 52})
 
 
 def network(mti: str, code: str, stan: int = 7) -> bytes:

@@ -5,8 +5,20 @@ from collections import Counter
 from messages.message import Decision, Trait
 from switch.core import snapshot
 from switch.core.books import JournalKind
-from switch.core.proposals import Acked, Attach, End, Input, Redeliver, Refuse, Reply, Request, Store
-from switch.core.records import Counted, Role, Stage
+from switch.core.proposals import (
+    Acked,
+    AdviceSend,
+    Attach,
+    End,
+    Input,
+    Redeliver,
+    Refuse,
+    Reply,
+    Request,
+    Resend,
+    Store,
+)
+from switch.core.records import Counted, Fate, Role, Stage
 from switch.core.state import State, outcome_key
 
 UNDOING = (Counted.REVERSAL, Counted.CANCELLED)
@@ -27,6 +39,10 @@ class Seen:
         self.owed: dict[str, int] = {}  # requests taken from a session
         self.answers: dict[str, int] = {}
         self.approvals: dict[str, dict[int, bytes]] = {}  # session: offset of an approval's frame -> key
+        self.advice = 0  # the last one
+        self.undone: dict[bytes, int] = {}  # key of an outcome: the advice that undoes it
+        self.copies: dict[int, tuple[str, int]] = {}  # advice: the session of its copy, and until when that is waited for
+        self.left: dict[tuple[str, int], int] = {}  # session and offset of a forward: transaction
 
 
 def check(pair, proposals, applied) -> None:
@@ -43,6 +59,9 @@ def check(pair, proposals, applied) -> None:
     _sessions(pair.seen, state)
     _journal(pair.seen, state)
     _requests(pair, proposals, applied.accepted)
+    _advices(pair, proposals, applied.accepted)
+    _unsent(pair.seen, state, proposals, applied.accepted)
+    _stand_in(pair, state)
     _bounds(pair, state)
 
 
@@ -148,6 +167,65 @@ def _requests(pair, proposals, accepted) -> None:
                 if out.role is Role.ANSWER and out.ref == item.id and item.outcome.decision is Decision.APPROVED:
                     key = outcome_key(item.link, item.duplicate_key)
                     seen.approvals.setdefault(session.id, {})[out.offset] = key
+
+
+def _advices(pair, proposals, accepted) -> None:
+    """In order for each original, after its decision, as many as the window allows; an original is undone once."""
+    state, seen = pair.state, pair.seen
+    for proposal, holds in zip(proposals, accepted, strict=True):
+        advice = state.advices.get(proposal.advice) if holds and isinstance(proposal, AdviceSend) else None
+        original = state.transactions.get(advice.after) if advice is not None else None
+        assert original is None or not original.open, "a reversal goes out before its original is decided"
+        if advice is not None and advice.id in seen.copies:
+            session, deadline = seen.copies[advice.id]
+            ahead = 2 * pair.engines[next(iter(pair.engines))].rules.limits.heartbeat_ms  # may be its proposer's clock
+            assert session not in state.sessions or deadline <= state.meta.clock_ms + ahead, "two copies are outstanding"
+    seen.copies = {each.id: (each.session, each.deadline_ms) for each in state.advices.values() if each.session}
+    for link, lane in state.lanes.items():
+        out = [state.advices[number] for number in lane if state.advices[number].session]
+        abouts = [advice.about for advice in out if advice.about]
+        assert len(abouts) == len(set(abouts)), "two advices about one original are outstanding"
+        for advice in out:
+            assert state.sessions[advice.session].link == link
+    known = state.outcomes.keys() | state.in_flight.keys()
+    seen.undone = {key: number for key, number in seen.undone.items() if key in known}
+    for number in range(seen.advice + 1, state.meta.advice + 1):
+        advice = state.advices.get(number)
+        if advice is not None and advice.payload[1:2] == b"4" and advice.about:
+            assert advice.about not in seen.undone, "an original is undone twice"
+            seen.undone[advice.about] = number
+    seen.advice = state.meta.advice
+    for item in (*state.transactions.values(), *state.outcomes.values()):
+        if item.fate is Fate.UNDONE and item.outcome is not None:
+            assert item.outcome.decision is not Decision.APPROVED, "what is undone is approved"
+
+
+def _unsent(seen: Seen, state: State, proposals, accepted) -> None:
+    """A request of which a byte may have left goes nowhere else."""
+    written = {p.session: p.written for p in proposals if isinstance(p, End)}
+    for proposal, holds in zip(proposals, accepted, strict=True):
+        if holds and isinstance(proposal, End):
+            for (session, offset), number in list(seen.left.items()):
+                if session == proposal.session:
+                    del seen.left[session, offset]
+                    item = state.transactions.get(number)
+                    if item is not None and item.stage is Stage.UNSENT:
+                        assert 0 <= written[session] <= offset, "unsent, and a byte of it may have left"
+        if holds and isinstance(proposal, Resend):
+            assert not any(number == proposal.transaction for number in seen.left.values()), "it stands in two outboxes"
+    for session in state.sessions.values():
+        for out in session.outbox:
+            if out.role is Role.FORWARD:
+                seen.left[session.id, out.offset] = out.ref
+    for place in [place for place in seen.left if place[0] not in state.sessions]:
+        del seen.left[place]
+
+
+def _stand_in(pair, state: State) -> None:
+    rules = pair.engines[next(iter(pair.engines))].rules
+    for use in state.cards.values():
+        for rule in rules.stand_ins:
+            assert use.count <= rule.card_count_max and use.amount <= rule.card_amount_max, "more than stand-in may approve"
 
 
 def _reversed(seen: Seen, state: State, reversal: Store) -> None:

@@ -42,6 +42,17 @@ def test_an_advice_waits_for_its_answer_and_then_is_gone(pair):
     assert not pair.state.advices and not pair.state.advice_keys and not pair.state.stans_busy
 
 
+def test_a_copy_whose_session_ends_is_not_waited_for_though_its_remote_had_it(pair):
+    net = pair.connect()
+    timed_out(pair)
+    pair.tend()
+    pair.ack(net)
+    pair.end(net, pair.session(net).output)
+    other = pair.connect()
+    pair.tend()
+    assert [payload[:4] for payload in advices(pair, other)] == [b"0421"]
+
+
 def test_no_more_than_the_window_is_outstanding(pair):
     net = pair.connect()
     timed_out(pair, 5)

@@ -6,16 +6,32 @@ The invariants stand in invariants.py and are looked at after each entry.
 import random
 
 import pytest
-from engines import CARDS, FRAMER, UTC, Pair, answer_to, card, network, rules, status, transfer, without
+from engines import (
+    CARDS,
+    FRAMER,
+    UTC,
+    Pair,
+    answer_to,
+    card,
+    link,
+    network,
+    no_pin,
+    reversal,
+    rules,
+    status,
+    transfer,
+    without,
+)
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from invariants import check_totals
+from msgspec.structs import replace
 
 from messages.message import MessageError
 from switch.core.proposals import Acked, Configure, Connected, End, Leaving, Move, Open, Piece, Snapshot
 from switch.core.records import Role
-from switch.core.rules import Limits
+from switch.core.rules import Limits, Route, Rules, StandIn
 
 LIMITS = Limits(replay_window_ms=3_000, segment_outcomes=2, waiters_max=2, transactions_max=5, outcomes_max=4,
                 journal_waiting_max=1_000)  # fmt: skip
@@ -24,29 +40,51 @@ NET = {
     "echo_interval_ms": 1_000, "network_timeout_ms": 1_500,
 }  # fmt: skip
 HUB = {"timeout_ms": 1_500, "iso20022": {"timeout_profile": "pending"}}
-RULES = rules(net=NET, hub=HUB, limits=LIMITS)
+POS = {"redeliver": True}
+STAND_IN = StandIn(
+    name="small", targets=["net"], profiles=["purchase"], currency="978", amount_max=5_000, card_amount_max=3_000,
+    card_count_max=3,
+)  # fmt: skip
+
+
+def _given(**links) -> Rules:
+    """Terminals to a network, and a second one to take its place; what neither can have is approved here."""
+    base = rules(limits=LIMITS, **{"net": NET, "hub": HUB, "pos": POS, **links})
+    alt = link("alt", connect=["h:5"], **{**NET, "advice_window": 3})
+    routes = [Route(name="cards", source=["pos"], targets=["net", "alt"]), *base.routes[1:]]
+    return replace(base, links=[*base.links, alt], routes=routes, stand_ins=[STAND_IN])
+
+
+RULES = _given()
 # changes of the configuration: other times, links that go, one that changes its rail, and what is no configuration
 CHANGES = [
     RULES.encode(),
-    rules(net={**NET, "timeout_ms": 700}, hub={**HUB, "timeout_ms": 300}, limits=LIMITS).encode(),
-    rules(net=NET, hub={**HUB, "iso20022": None, "iso8583": CARDS}, limits=LIMITS).encode(),
-    *(without(RULES, *gone).encode() for gone in (["hub"], ["net", "hub"], ["bank"])),
+    _given(net={**NET, "timeout_ms": 700, "advice_window": 3}, hub={**HUB, "timeout_ms": 300}).encode(),
+    _given(pos={"iso8583": replace(CARDS, partial=False)}).encode(),
+    _given(hub={**HUB, "iso20022": None, "iso8583": CARDS}).encode(),
+    *(without(RULES, *gone).encode() for gone in (["hub"], ["alt", "hub"], ["bank"])),
     b"none",
 ]
 NODES = st.sampled_from("ab")
 NUMBERS = st.integers(0, 9)
+FORMS = 15  # of what a terminal may send
+CODES = ["00", "00", "10", "51", "91", "12"]  # 91 and 12: of an advice, now and for good
 COUNTS = st.sampled_from([1, 3, 99, 99])  # proposals of one entry
 
 
 def _request(name: str, base: int, form: int) -> bytes:
-    """A request, new or not, or its repeat, or another under its key, or an advice, or a reversal of it or a part."""
+    """A request, new or not, or its repeat, or another under its key, or an advice, or what is about another request."""
     if name == "bank":
         return transfer(base - form % 2, "11.00" if form == 9 else "10.00")
     number = 1 + base - min(form % 4, base)
-    if form in (5, 6):
-        original = f"0200{number:06d}0301100000{'123456'.zfill(11)}{0:011d}"
-        part = {"de95": f"{400:012d}{0:012d}C00000000C00000000"} if form == 5 else {}
-        return card(number + 500_000, mti="0400", de90=original, **part)
+    if form in (10, 11):
+        return reversal(number, mti="0401" if form == 11 else "0400")
+    if form == 5:
+        return reversal(number, mti="0400", de95=f"{400:012d}{0:012d}C00000000C00000000")
+    if form == 12:
+        return reversal(number, number + 300, mti="0220", de4="000000000500")
+    if form in (13, 14):
+        return no_pin(number + 200)
     return card(
         number, mti={7: "0201", 8: "0220"}.get(form, "0200"), de4="000000009999" if form == 9 else "000000001000"
     )
@@ -73,6 +111,7 @@ class Races(RuleBasedStateMachine):
             ("b", "pos", -1),
             ("a", "net", 0),
             ("b", "net", 1),
+            ("a", "alt", 0),
             ("b", "bank", -1),
             ("a", "hub", 0),
         ):
@@ -118,7 +157,7 @@ class Races(RuleBasedStateMachine):
     @rule(
         name=st.sampled_from(["pos", "pos", "pos", "bank"]),
         pick=NUMBERS,
-        which=st.lists(NUMBERS, min_size=1, max_size=3),
+        which=st.lists(st.integers(0, FORMS - 1), min_size=1, max_size=3),
     )
     def a_terminal_or_bank_sends(self, name: str, pick: int, which: list[int]) -> None:
         """Repeats may come on another session, to the other node, at the same time."""
@@ -129,10 +168,10 @@ class Races(RuleBasedStateMachine):
             remote.input += FRAMER.frame(_request(name, self.sent // 3, number))
 
     @rule(
-        name=st.sampled_from(["net", "net", "hub"]),
+        name=st.sampled_from(["net", "net", "alt", "hub"]),
         pick=NUMBERS,
         on=NUMBERS,
-        code=st.sampled_from(["00", "51"]),
+        code=st.sampled_from(CODES),
         late=st.booleans(),
     )
     def a_network_answers(self, name: str, pick: int, on: int, code: str, late: bool) -> None:
@@ -148,13 +187,13 @@ class Races(RuleBasedStateMachine):
             id_, out = frames[pick % len(frames)]
             self.remotes[id_].answered.add(out.offset)
             payload = FRAMER.cut(out.data).frames[0].payload
-            if name == "net":
-                answer = answer_to(payload, code)
+            if name in ("net", "alt"):
+                answer = answer_to(payload, code, "000000000400" if code == "10" else "")
             elif b"pacs.008" not in payload[:80]:
                 return
             else:
                 number = int(payload.partition(b"<MsgId>M-")[2].partition(b"<")[0])
-                answer = status(number, {"00": "ACSC", "51": "PDNG" if late else "RJCT"}[code])
+                answer = status(number, {"51": "PDNG" if late else "RJCT"}.get(code, "ACSC"))
             self.remotes[sessions[on % len(sessions)]].input += FRAMER.frame(answer)
 
     @precondition(lambda self: self._seldom())
@@ -166,7 +205,7 @@ class Races(RuleBasedStateMachine):
 
     @rule(on=NUMBERS, code=st.sampled_from(["00", "00", "91"]))
     def a_network_answers_an_echo(self, on: int, code: str) -> None:
-        for id_ in self._alive("net"):
+        for id_ in (*self._alive("net"), *self._alive("alt")):
             for out in self.pair.session(id_).outbox:
                 payload = FRAMER.cut(out.data).frames[0].payload
                 if out.role is Role.NETWORK and payload[:4] == b"0800" and out.offset not in self.remotes[id_].answered:
@@ -181,8 +220,9 @@ class Races(RuleBasedStateMachine):
             id_ = sessions[pick % len(sessions)]
             session = self.pair.session(id_)
             acked = session.acked + (session.output - session.acked) * (pick % 3) // 2
+            written = [-1, acked, session.output, acked + (session.output - acked) // 2][pick % 4]
             if node := self._node(id_):
-                self.queues[node].append((("end", id_), End(id_, acked, "closed")))
+                self.queues[node].append((("end", id_), End(id_, acked, "closed", written)))
 
     @rule(pick=NUMBERS, part=st.integers(1, 4))
     def a_remote_acknowledges(self, pick: int, part: int) -> None:
@@ -196,8 +236,8 @@ class Races(RuleBasedStateMachine):
             if (node := self._node(session.id)) and offset > session.acked:
                 self.queues[node].append((("acked", 0), Acked(((session.id, offset),))))
 
-    @precondition(lambda self: len(self._alive()) < 6)
-    @rule(node=NODES, name=st.sampled_from(["pos", "pos", "net", "bank", "hub"]))
+    @precondition(lambda self: len(self._alive()) < 7)
+    @rule(node=NODES, name=st.sampled_from(["pos", "pos", "net", "alt", "bank", "hub"]))
     def a_session_opens(self, node: str, name: str) -> None:
         if node in self.pair.engines and len(self._alive(name)) < 3:
             slots = [slot for slot in (0, 1) if (name, slot) not in self.pair.state.slots]
@@ -337,7 +377,7 @@ class Races(RuleBasedStateMachine):
         for node in self.pair.engines:
             self._resolve(node, self.queues[node])
         for id_ in self._alive():
-            if not id_.startswith("net"):
+            if not id_.startswith(("net", "alt")):
                 self.pair.end(id_, self.pair.session(id_).acked)
         self.pair.pass_ms(12_000)
         for _ in range(4):
@@ -345,7 +385,7 @@ class Races(RuleBasedStateMachine):
                 for subject, proposal in self.pair.due(node):
                     self.pair.append(node, proposal)
                     self.pair.engines[node].resolved(subject)
-            for id_ in self._alive("net"):
+            for id_ in (*self._alive("net"), *self._alive("alt")):
                 self.pair.ack(id_)
         assert not self.pair.state.transactions and not self.pair.state.in_flight and not self.pair.state.pending
         check_totals(self.pair.seen, self.pair.state)
@@ -360,16 +400,16 @@ TestRaces.settings = settings(
 def _steps(run: Races, dice: random.Random):
     """One step each, with its weight: hypothesis finds the short cruel runs, these are long and busy."""
     node, number, counts = dice.choice("ab"), dice.randrange(10), [1, 3, 99, 99]
-    which = [dice.randrange(10) for _ in range(dice.randint(1, 3))]
+    which = [dice.randrange(FORMS) for _ in range(dice.randint(1, 3))]
     return [
         (8, lambda: run.a_terminal_or_bank_sends(dice.choice(["pos", "pos", "bank"]), number, which)),
         (
             6,
             lambda: run.a_network_answers(
-                dice.choice(["net", "net", "hub"]),
+                dice.choice(["net", "net", "alt", "hub"]),
                 number,
                 dice.randrange(10),
-                dice.choice(["00", "51"]),
+                dice.choice(CODES),
                 dice.random() < 0.2,
             ),
         ),
@@ -377,7 +417,7 @@ def _steps(run: Races, dice: random.Random):
         (4, lambda: run.a_remote_acknowledges(number, dice.randint(1, 4))),
         (4, lambda: run.time_passes(dice.choice([50, 250, 500]), node)),
         (1.5, lambda: run.a_session_ends(number)),
-        (2, lambda: len(run._alive()) < 7 and run.a_session_opens(node, dice.choice(["pos", "net", "bank", "hub"]))),
+        (2, lambda: len(run._alive()) < 8 and run.a_session_opens(node, dice.choice(["pos", "net", "alt", "bank", "hub"]))),
         (1, lambda: run.a_queue_never_reaches_the_log(node)),
         (1, lambda: run.sessions_move(node, number)),
         (0.5, lambda: run.a_node_dies(node, number) if len(run.pair.engines) == 2 else run.a_node_returns()),

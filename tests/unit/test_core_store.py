@@ -1,7 +1,7 @@
 """Advices from terminals: acknowledged and kept in one entry; reversals and their originals, in every order."""
 
 import pytest
-from engines import DIALECT, Pair, answer_to, card, rules
+from engines import DIALECT, Pair, answer_to, card, reversal, rules
 
 from messages.message import Decision
 from switch.core.originals import Standing, find
@@ -13,12 +13,6 @@ from switch.core.rules import Limits
 @pytest.fixture
 def pair():
     return Pair(rules(net={"timeout_ms": 1_000, "advice_retry_ms": 1_000}))
-
-
-def reversal(of=1, stan=None, mti="0400", **changes):
-    """A terminal's reversal of card(of)."""
-    original = f"0200{of:06d}0301100000{'123456'.zfill(11)}{0:011d}"
-    return card(of + 500 if stan is None else stan, mti=mti, de7="0301100100", de37=f"{of:012d}", de90=original, **changes)
 
 
 def approved(pair, terminal, net, number=1):

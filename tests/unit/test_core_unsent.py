@@ -1,9 +1,8 @@
 """Requests of which no byte has left: to another session or target, approved here, or declined; and what may have left."""
 
 import pytest
-from engines import CARDS, DIALECT, Pair, answer_to, card, link, rules
+from engines import CARDS, DIALECT, Pair, answer_to, card, link, no_pin, reversal, rules
 from msgspec.structs import replace
-from test_core_store import reversal
 
 from messages.message import Decision
 from switch.core.proposals import Decide, Refuse, Resend, Timeout, Undo
@@ -22,12 +21,6 @@ def given(stand_ins=(), **links):
     other = link("alt", connect=["h:5"])
     routes = [Route(name="cards", source=["pos"], targets=["net", "alt"]), base.routes[1]]
     return replace(base, links=[*base.links, other], routes=routes, stand_ins=list(stand_ins))
-
-
-def no_pin(number=1, **changes):
-    """A purchase without an online PIN."""
-    body = DIALECT.decode(card(number, **changes))
-    return DIALECT.assemble(body.mti, {n: part for n, part in body.raw.items() if n != 52})
 
 
 @pytest.fixture

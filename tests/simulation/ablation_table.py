@@ -1,0 +1,198 @@
+"""The table of safeguards: what each protects, how it is removed, in what kind of mishap that shows, and how soon."""
+
+import random
+from typing import Any
+
+import faults
+import msgspec
+import patches_of_advices as advices
+import patches_of_payments as payments
+import patches_of_the_log as log
+from patching import Ablate
+from terminals import Habits
+
+
+class Focus(msgspec.Struct, frozen=True):
+    """Which faults there are, with more traffic than a seed draws (0: as it draws). `alone`: one fault, one member of etcd."""
+
+    makers: tuple[faults.Maker, ...]
+    terminals: int = 4
+    requests: int = 15  # of each
+    alone: bool = False
+    world: dict[str, Any] = {}  # of the plan's other attributes
+
+    def plan(self, seed: int) -> faults.Plan:
+        plan = faults.draw(random.Random(seed), self.makers)
+        if self.terminals:
+            plan.terminals, plan.requests, plan.snapshot_entries = self.terminals, self.requests, 12
+        if self.alone:
+            plan.members, plan.faults = 1, plan.faults[:1]
+        for name, value in self.world.items():
+            setattr(plan, name, value)
+        return plan
+
+
+class Ablation(msgspec.Struct, frozen=True):
+    """One safeguard, or a pair of them, and how to remove it."""
+
+    name: str
+    protects: str
+    seeds: int  # it has to be caught within so many
+    apply: tuple[Ablate, ...]
+    focus: Focus | None = None  # None: all faults, as the seed draws them
+    pair: str = ""  # of which one is enough: the name of the entry that removes both
+
+
+def _etcd(text: str) -> faults.Maker:
+    return next(maker for maker in faults.ETCD if maker(random.Random(0)).text == f"etcd: {text}")
+
+
+def _lagging(dice: random.Random) -> faults.Fault:
+    """The watch of one node shows nothing for a while: the other one is ahead of it."""
+    name, seconds = dice.choice("ab"), 0.2 + 0.6 * dice.random()
+    return faults.Fault(f"etcd: the watch of {name} lags", lambda simulation: simulation.cluster.watch_lag(seconds, name=name))
+
+
+def _issuer(kind: str) -> faults.Maker:
+    return lambda dice: faults.issuer(dice, kind)
+
+
+def _at(*points: str) -> faults.Maker:
+    return lambda dice: faults.kill_at_a_point(dice, *points)
+
+
+def _late_opens(dice: random.Random) -> faults.Fault:
+    """A node dies while terminals come back, what it last sent to etcd late."""
+    again, late = faults.storm(dice), faults.kill_with_late_entries(dice)
+
+    def strike(simulation: Any) -> None:
+        again.strike(simulation)
+        simulation.world.at(0.1, lambda: late.strike(simulation))
+
+    return faults.Fault(f"{again.text}, {late.text}", strike, 0.5)
+
+
+def _issuer_long_away(dice: random.Random) -> faults.Fault:
+    """From the begin of the faults to their end."""
+    fault = faults.issuer_away(dice, "net")
+
+    def strike(simulation: Any) -> None:
+        simulation.issuer.away("net")
+        simulation.world.at(1.5, simulation.issuer.there)
+
+    return faults.Fault(fault.text, strike, 1.5)
+
+
+LATE = Focus((_etcd("requests are late"),))
+LATE_DEATH = Focus((_late_opens,), terminals=16, requests=3, alone=True)
+AWAY = Focus((faults.etcd_away,), terminals=0, alone=True)
+CUT_OFF = Focus((faults.cut_off,))
+RESTART = Focus((faults.restart,))
+SLOW = Focus((_etcd("slow"),))
+KILLS = Focus((faults.kill,))
+QUIET = Focus((faults.kill,), terminals=0)
+
+OVERTAKING = Focus((faults.kill,), world={"habits": Habits(overtakes=1.0)})
+BLOCKED = Focus((_etcd("requests are late"), faults.cut_sessions), world={"habits": Habits(overtakes=1.0)})
+OFFLINE = {"habits": Habits(purchases=1.0, offline=1.0)}
+
+TABLE = (
+    # the log in etcd
+    Ablation("fence guard", "each entry is in the log once, and none of who was fenced", 20, (log.fence_guard,), LATE),
+    Ablation("fence sequence", "a late copy of an append is not applied again", 20, (log.fence_sequence,), LATE),
+    Ablation("identical bytes on retry", "a node knows its own entry when it sees it", 60, (log.identical_bytes,),
+             Focus((_etcd("requests are late"), _etcd("watches lag")))),
+    Ablation("settling by an empty entry", "after an outage nothing is forwarded that is too old", 60, (log.settling,), AWAY),
+    Ablation("holding", "what waits for etcd is offered anew, with its age", 60, (log.holding,), AWAY),
+    Ablation("gap detection", "no entry is passed over", 20, (log.gap_detection,), Focus((_etcd("a watch loses an event"),))),
+    Ablation("sealing", "no card data in clear outside of the process", 20, (log.sealed,)),
+    Ablation("snapshot pointer guard", "the newest snapshot stays the newest", 60, (log.snapshot_pointer,), LATE),
+    Ablation("truncation below the snapshot", "snapshot and log together hold everything", 60, (log.truncation_snapshot,),
+             Focus((faults.restart, faults.kill))),
+    Ablation("truncation below what all have applied", "who lags reads on", 0, (log.truncation_applied,), CUT_OFF,
+             pair="truncation and reload"),
+    Ablation("reload of the snapshot", "who lags behind the log goes on from the snapshot", 0, (log.reload,), CUT_OFF,
+             pair="truncation and reload"),
+    Ablation("truncation and reload", "both", 80, (log.truncation_applied, log.reload), CUT_OFF),
+    # takeover
+    Ablation("kill before adopt", "a former owner never writes again", 20, (log.kill_first,), Focus((faults.stop,))),
+    Ablation("fence of the dead", "no entry of it after its heir's", 0, (log.rival_fence,), LATE_DEATH,
+             pair="entries of the dead"),
+    Ablation("rules ask who acts", "an entry of who is over changes nothing", 0, (payments.over_entries,), LATE_DEATH,
+             pair="entries of the dead"),
+    Ablation("entries of the dead", "both", 80, (log.rival_fence, payments.over_entries), LATE_DEATH),
+    Ablation("mute until heir", "nobody acts whom the log does not know as heir", 20, (log.mute_until_heir,),
+             Focus((_at("write.before", "consume.before", "apply.after"),))),
+    Ablation("socket before entry", "every session of the log survives its node", 60, (log.share_first,),
+             Focus((faults.storm, faults.kill_in_a_turn))),
+    Ablation("no session while parted", "as before, where both live and one ends the other", 20, (payments.parted,),
+             Focus((faults.cut_handover, faults.storm))),
+    Ablation("drain before heir", "descriptors under way survive their sender", 80, (log.drain_first,),
+             Focus((_at("share.after"), faults.storm))),
+    Ablation("gather before heir", "sockets of the peer's store are waited for", 60, (log.gather_first,),
+             Focus((faults.kill_in_turn,))),
+    Ablation("mute while moving", "a session that is handed over has one owner", 80, (log.moving_mute,),
+             Focus((faults.restart, _lagging))),
+    Ablation("leaving, by record", "a node that leaves is not given back what it gave", 80, (log.leaving,), RESTART),
+    Ablation("no move to who leaves", "as before, where both cross", 0, (log.leaving_rule,), RESTART,
+             pair="sessions for who leaves"),
+    Ablation("nothing is offered to who leaves", "as before", 0, (log.leaving_offered,), RESTART,
+             pair="sessions for who leaves"),
+    Ablation("sessions for who leaves", "both", 140, (log.leaving_rule, log.leaving_offered), RESTART),
+    Ablation("quarantine", "a frame ends two processes at the most", 20, (payments.quarantine,), Focus((faults.poison,))),
+    # streams
+    Ablation("the kernel counts", "a stream goes on at the exact byte", 20, (payments.kernel_counters,), KILLS),
+    Ablation("SYN is no output", "as before, where we connected", 20, (payments.syn_counted,), KILLS),
+    Ablation("skip of applied input", "input is taken once", 20, (payments.skip_applied,), Focus((_at("consume.before"),))),
+    Ablation("consume after apply", "input that no entry has stays in the kernel", 20, (payments.consume_after,)),
+    Ablation("write after apply", "nothing is told that the log does not know", 20, (payments.write_after,)),
+    Ablation("outbox until acknowledged", "what did not arrive is known not to have", 60, (payments.until_acknowledged,),
+             Focus((faults.leave,))),
+    Ablation("input in order", "no input is taken twice or left out", 0, (payments.order_of_input,), QUIET, pair="input once"),
+    Ablation("one offer at a time", "as before; and duplicates in the log's order", 0,
+             (payments.one_offer, payments.duplicates_applied), QUIET,
+             pair="input once"),
+    Ablation("input once", "both", 20, (payments.order_of_input, payments.one_offer, payments.duplicates_applied), QUIET),
+    # payments
+    Ablation("duplicates", "nothing is forwarded twice", 20, (payments.duplicates,), Focus((faults.storm,))),
+    Ablation("duplicates in the log's order", "as before, where both nodes read one of them", 60,
+             (payments.duplicates_applied,),
+             Focus((faults.storm, _etcd("requests are late")))),
+    Ablation("STANs by node", "both nodes never give the same", 0, (payments.stan_parity,), SLOW, pair="STANs"),
+    Ablation("STANs in the log's order", "one that is pending is not used", 0, (payments.stan_applied,), SLOW, pair="STANs"),
+    Ablation("STANs", "both", 20, (payments.stan_parity, payments.stan_applied), SLOW),
+    Ablation("undeliverable is undone", "an approval that nobody got does not stand", 20, (payments.undeliverable,),
+             Focus((faults.leave,))),
+    Ablation("delivered is not undone", "an approval that was got stands", 20, (payments.delivered,)),
+    Ablation("late answers are absorbed", "a declined request is not approved afterwards", 20, (payments.late_answers,),
+             Focus((_issuer("late"),))),
+    Ablation("first decision", "a second answer decides nothing", 60, (payments.first_decision,),
+             Focus((_issuer("twice"), _etcd("slow")))),
+    Ablation("advices until acknowledged", "a reversal arrives", 20, (payments.advice_acknowledged,),
+             Focus((faults.reversals_unheard,))),
+    Ablation("log time by the first of two ticks", "no stretch of time counts twice", 60, (payments.first_of_two_ticks,),
+             Focus((_etcd("requests are lost"), _etcd("requests are late")))),
+    # advices
+    Ablation("a reversal replaces the outcome", "what was undone is approved for nobody", 40,
+             (advices.outcome_replaced,), OVERTAKING),
+    Ablation("a reversal blocks its original", "what was undone before it came is not asked for", 60,
+             (advices.original_blocked,),
+             BLOCKED),
+    Ablation("a reversal waits for its original", "what it undoes is decided there", 20, (advices.original_first,), OVERTAKING),
+    Ablation("reversed once", "its terminal's reversal and the switch's are one", 40, (advices.reversed_once,),
+             Focus((_issuer("loss"),), world={"habits": Habits(overtakes=1.0)})),
+    Ablation("kept before acknowledged", "no advice is lost", 20, (advices.kept_first,), Focus((faults.kill,), world=OFFLINE)),
+    Ablation("order of each original", "a completion is not booked after its reversal", 40, (advices.order_of_originals,),
+             Focus((_issuer("busy"),), world={"window": 4, "habits": Habits(completes=1.0, cancels=1.0)})),
+    Ablation("one copy at a time", "no two are outstanding", 20, (advices.one_copy,), Focus((_issuer("late"),), world=OFFLINE)),
+    Ablation("a passing refusal is no answer", "an advice arrives", 20, (advices.tried_again,),
+             Focus((_issuer("busy"),), world=OFFLINE)),
+    Ablation("unsent is what was not written", "nothing is asked for twice", 40, (advices.unsent_only,),
+             Focus((lambda dice: faults.issuer_away(dice, "net"),), world={"alt": True})),
+    Ablation("stand-in's limits in the log's order", "a card gets no more than its rule allows", 80, (advices.stand_in_limits,),
+             Focus((_issuer_long_away, _etcd("slow")), world={"alt": False, "habits": Habits(purchases=1.0)})),
+    Ablation("the issuer is told of stand-in", "it books what was approved", 20, (advices.stand_in_told,),
+             Focus((_issuer_long_away,), world={"alt": False, "habits": Habits(purchases=1.0)})),
+    Ablation("a part that is not taken is undone", "nothing stands that was declined", 20, (advices.part_undone,),
+             Focus((_issuer("partial"),), world={"mall": True})),
+)  # fmt: skip

@@ -1,0 +1,69 @@
+"""Money is conserved: at the end the issuer holds of each deal what its terminal counts as paid."""
+
+from typing import TYPE_CHECKING, Any
+
+from outside import APPROVED
+from world import Violation
+
+if TYPE_CHECKING:
+    from simulation import Simulation
+
+
+def check(simulation: "Simulation", patience_s: float, resets_excused: bool, in_flight: list[bytes]) -> None:
+    """`patience_s`: what is older is declined, not forwarded; 0: is not looked at. `in_flight`: entries of which etcd's going
+    away left the fate unknown: what one of them forwards was made in time.
+    """
+    ledger = dict(simulation.issuer.ledger)
+    for terminal in simulation.terminals:
+        for deal in terminal.deals:
+            entry = ledger.pop(deal.rrn, None)
+            excused = any(deal.rrn.encode() in body for body in in_flight)
+            late = entry is not None and entry.requests and entry.heard_s - deal.sent_s > patience_s
+            if patience_s and entry is not None and late and not excused:
+                raise Violation(f"rrn={deal.rrn} was {entry.heard_s - deal.sent_s:.1f} s old when it was forwarded")
+            _told(deal)
+            held = entry.held if entry is not None else 0
+            if entry is not None and entry.refused:
+                continue  # it is an operator's: the advice is parked
+            if terminal.gone and not deal.outcome:
+                # a terminal that saw no byte of an approval will never ask: it has to be reversed; what it told stands
+                if deal.first == "request" and held and not deal.told and not resets_excused:
+                    raise Violation(f"rrn={deal.rrn} stands at the issuer, and its terminal is gone without an answer")
+                continue
+            if held != deal.holds:
+                raise Violation(f"rrn={deal.rrn} is {deal.outcome} at its terminal with {deal.holds}; the issuer holds {held}")
+    if ledger:
+        raise Violation(f"the issuer knows deals that no terminal made: {sorted(ledger)}")
+    _stood_in(simulation)
+    _parked(simulation)
+
+
+def _told(deal: Any) -> None:
+    """One outcome: an approval may be replaced by a refusal, where its terminal has reversed it; never the other way."""
+    approvals = [answer in APPROVED for answer, _ in deal.told]
+    if len(set(deal.told)) > 1:
+        declined = [told for told in deal.told if told[0] not in APPROVED]
+        if "reversal" not in deal.steps or approvals != sorted(approvals, reverse=True) or len(set(declined)) > 1:
+            raise Violation(f"rrn={deal.rrn} was answered {deal.told}: it has one outcome")
+    # the first may have been on its way, and then is the answer to the late repeat, too
+    if "late repeat" in deal.steps and deal.outcome == "reversed" and any(approvals[1:]):
+        raise Violation(f"rrn={deal.rrn} was answered {deal.told}, the last time after its reversal was accepted")
+
+
+def _stood_in(simulation: "Simulation") -> None:
+    """Of a card and day stand-in approved no more than its rule allows. A wall clock that jumps makes days."""
+    (rule,) = simulation.config.stand_in
+    days = 1 + 2 * sum("wall clock" in text for text in simulation.plan.texts)
+    for card, amounts in simulation.issuer.stood_in.items():
+        over = sum(amounts) > days * rule.card_amount_max or len(amounts) > days * rule.card_count_max
+        if over or max(amounts) > rule.amount_max:
+            raise Violation(f"card {card[-4:]} was given {amounts} by stand-in")
+
+
+def _parked(simulation: "Simulation") -> None:
+    """No advice waits for an operator but what the issuer has refused."""
+    refused = sum(entry.refused for entry in simulation.issuer.ledger.values())
+    for unit in simulation.units.values():
+        parked = [advice for advice in unit.node.engine.state.advices.values() if advice.parked]
+        if len(parked) > 3 * refused or any(advice.parked != "12" for advice in parked):
+            raise Violation(f"{unit.name} has parked {[advice.parked for advice in parked]}; {refused} deals were refused")
