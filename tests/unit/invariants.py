@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from messages.iso8583.loader import load_dialect
 from messages.message import Decision, Trait
 from switch.core import snapshot
 from switch.core.books import JournalKind
@@ -21,10 +22,11 @@ from switch.core.proposals import (
 from switch.core.records import Counted, Fate, Role, Stage
 from switch.core.state import State, outcome_key
 
+DIALECT = load_dialect("iso87-ascii")
 UNDOING = (Counted.REVERSAL, Counted.CANCELLED)
 INDEXES = (
     "pending", "in_flight", "stans_busy", "waiting", "undeliverable", "unsent", "links", "slots", "lanes", "parked",
-    "advice_keys", "segments", "nodes",
+    "advice_keys", "abouts", "stopped", "segments", "nodes",
 )  # fmt: skip
 
 
@@ -40,7 +42,7 @@ class Seen:
         self.answers: dict[str, int] = {}
         self.approvals: dict[str, dict[int, bytes]] = {}  # session: offset of an approval's frame -> key
         self.advice = 0  # the last one
-        self.undone: dict[bytes, int] = {}  # key of an outcome: the advice that undoes it
+        self.undone: dict[tuple[bytes, str], int] = {}  # key of an outcome, and what it was sent as: the advice that undoes it
         self.copies: dict[int, tuple[str, int]] = {}  # advice: the session of its copy, and until when that is waited for
         self.left: dict[tuple[str, int], int] = {}  # session and offset of a forward: transaction
 
@@ -188,14 +190,19 @@ def _advices(pair, proposals, accepted) -> None:
         for advice in out:
             assert state.sessions[advice.session].link == link
     known = state.outcomes.keys() | state.in_flight.keys()
-    seen.undone = {key: number for key, number in seen.undone.items() if key in known}
+    seen.undone = {named: number for named, number in seen.undone.items() if named[0] in known}
     for number in range(seen.advice + 1, state.meta.advice + 1):
         advice = state.advices.get(number)
         if advice is not None and advice.payload[1:2] == b"4" and advice.about:
-            assert advice.about not in seen.undone, "an original is undone twice"
-            seen.undone[advice.about] = number
+            fields = DIALECT.decode(advice.payload).fields
+            if 95 in fields:
+                continue  # of a part
+            named = (advice.about, fields[90])
+            assert named not in seen.undone, "an original is undone twice"
+            seen.undone[named] = number
     seen.advice = state.meta.advice
-    for item in (*state.transactions.values(), *state.outcomes.values()):
+    requests = [item for key, item in state.outcomes.items() if key.partition(b"\0")[2][1:2] == b"0"]  # class, function
+    for item in (*state.transactions.values(), *requests):
         if item.fate is Fate.UNDONE and item.outcome is not None:
             assert item.outcome.decision is not Decision.APPROVED, "what is undone is approved"
 
