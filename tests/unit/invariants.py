@@ -2,7 +2,19 @@
 
 from messages.message import Decision, Trait
 from switch.core import snapshot
-from switch.core.proposals import Acked, AdviceSend, Attach, End, Input, Redeliver, Refuse, Reply, Request, Resend, Store
+from switch.core.proposals import (
+    Acked,
+    AdviceSend,
+    Attach,
+    End,
+    Input,
+    Redeliver,
+    Refuse,
+    Reply,
+    Request,
+    Resend,
+    Store,
+)
 from switch.core.records import Fate, Role, Stage
 from switch.core.state import State, outcome_key
 
