@@ -191,6 +191,8 @@ TABLE = (
              (advices.original_blocked,),
              BLOCKED),
     Ablation("a reversal waits for its original", "what it undoes is decided there", 20, (advices.original_first,), OVERTAKING),
+    Ablation("a reversal in flight decides", "an approval that comes after it is told to nobody", 60, (advices.told_as_reversed,),
+             Focus((_etcd("slow"),), world={"habits": Habits(overtakes=1.0)})),
     Ablation("reversed once", "its terminal's reversal and the switch's are one", 40, (advices.reversed_once,),
              Focus((_issuer("loss"),), world={"habits": Habits(overtakes=1.0)})),
     Ablation("kept before acknowledged", "no advice is lost", 20, (advices.kept_first,), Focus((faults.kill,), world=OFFLINE)),
