@@ -72,6 +72,18 @@ def _late_opens(dice: random.Random) -> faults.Fault:
     return faults.Fault(f"{again.text}, {late.text}", strike, 0.5)
 
 
+def _away_while_asked(dice: random.Random) -> faults.Fault:
+    """A network breaks its connections while the issuer is slow to answer."""
+    fault = faults.issuer_away(dice, "net")
+
+    def strike(simulation: Any) -> None:
+        simulation.issuer.late = 1.0
+        simulation.world.at(0.1, lambda: fault.strike(simulation))
+        simulation.world.at(0.2, lambda: setattr(simulation.issuer, "late", 0.0))
+
+    return faults.Fault(fault.text, strike, fault.lasts_s + 0.2)
+
+
 def _issuer_long_away(dice: random.Random) -> faults.Fault:
     """From the begin of the faults to their end."""
     fault = faults.issuer_away(dice, "net")
@@ -179,6 +191,9 @@ TABLE = (
              (advices.original_blocked,),
              BLOCKED),
     Ablation("a reversal waits for its original", "what it undoes is decided there", 20, (advices.original_first,), OVERTAKING),
+    Ablation("a reversal in flight decides", "an approval that comes after it is told to nobody", 60,
+             (advices.told_as_reversed,),
+             Focus((_etcd("slow"),), world={"habits": Habits(overtakes=1.0)})),
     Ablation("reversed once", "its terminal's reversal and the switch's are one", 40, (advices.reversed_once,),
              Focus((_issuer("loss"),), world={"habits": Habits(overtakes=1.0)})),
     Ablation("kept before acknowledged", "no advice is lost", 20, (advices.kept_first,), Focus((faults.kill,), world=OFFLINE)),
@@ -188,7 +203,7 @@ TABLE = (
     Ablation("a passing refusal is no answer", "an advice arrives", 20, (advices.tried_again,),
              Focus((_issuer("busy"),), world=OFFLINE)),
     Ablation("unsent is what was not written", "nothing is asked for twice", 40, (advices.unsent_only,),
-             Focus((lambda dice: faults.issuer_away(dice, "net"),), world={"alt": True})),
+             Focus((_away_while_asked,), world={"alt": True})),
     Ablation("stand-in's limits in the log's order", "a card gets no more than its rule allows", 80, (advices.stand_in_limits,),
              Focus((_issuer_long_away, _etcd("slow")), world={"alt": False, "habits": Habits(purchases=1.0)})),
     Ablation("the issuer is told of stand-in", "it books what was approved", 20, (advices.stand_in_told,),

@@ -37,7 +37,7 @@ class Plan(msgspec.Struct):
     snapshot_entries: int = 40  # a snapshot at every so many
     old: bool = False  # the pair begins with the software before this one
     alt: bool = False  # a second network leads to the issuer
-    mall: bool = False  # every second terminal is of a concentrator: takes no part, and answers of its neighbours
+    mall: bool = False  # all terminals but the first are of a concentrator: it takes no part, and answers for any of them
     window: int = 1  # of advices
     partial: float = 0.0  # how often the issuer approves a part
     habits: Habits = Habits()
@@ -371,6 +371,17 @@ def storm(dice: random.Random) -> Fault:
     return Fault("all terminals reconnect", strike)
 
 
+def hang_up(dice: random.Random) -> Fault:
+    """One terminal resets its connection, an answer on its way, and comes back."""
+    pick, after = dice.random(), 0.001 + dice.expovariate(1.0) * 0.01
+
+    def strike(simulation: "Simulation") -> None:
+        terminals = simulation.terminals
+        terminals[int(pick * len(terminals))].hangs_up_s = after
+
+    return Fault("a terminal reconnects", strike)
+
+
 def poison(dice: random.Random) -> Fault:
     """A frame that ends who parses it: two owners die of it, then it is quarantined."""
     pick = dice.random()
@@ -427,6 +438,18 @@ def issuer_away(dice: random.Random, *links: str) -> Fault:
     return Fault(f"issuer: away from {' and '.join(away)} for {seconds * 1000:.0f} ms", strike, seconds)
 
 
+def issuer_stuck(dice: random.Random) -> Fault:
+    """A network takes nothing more, and then breaks its connections: what was not written to it was never asked."""
+    seconds = _duration(dice, 0.3)
+
+    def strike(simulation: "Simulation") -> None:
+        simulation.issuer.stuck("net")
+        simulation.world.at(0.1, lambda: simulation.issuer.away("net"))
+        simulation.world.at(0.1 + seconds, simulation.issuer.there)
+
+    return Fault(f"issuer: stuck, and away for {seconds * 1000:.0f} ms", strike, seconds + 0.1)
+
+
 OF_NODES: list[tuple[int, Maker]] = [
     (6, kill), (8, kill_in_a_turn), (5, kill_at_a_point), (3, kill_returning), (3, kill_the_heir), (3, kill_both),
     (4, stop), (2, slow), (4, restart), (1, cut_handover), (1, poison), (2, kill_with_late_entries), (1, kill_in_turn),
@@ -434,6 +457,7 @@ OF_NODES: list[tuple[int, Maker]] = [
 OF_OTHERS: list[tuple[int, Maker]] = [
     (1, wall_clock), *((1, each) for each in ETCD), (2, break_sessions), (2, cut_sessions), (1, storm), (5, issuer),
     (3, leave), (1, reversals_unheard), (1, etcd_away), (1, cut_off), (8, issuer_away), (1, advices_refused),
+    (5, issuer_stuck), (5, hang_up),
 ]  # fmt: skip
 KINDS = OF_NODES + OF_OTHERS
 

@@ -71,6 +71,12 @@ class Issuer:
                 self._forget(wire)
                 wire.reset()
 
+    def stuck(self, link: str) -> None:
+        """The connections of a network take nothing more of the switch."""
+        for wire in [wire for wire, its in self._wires.items() if its == link]:
+            end = wire.wire.connecting
+            end.output_max = end.written - end.acked
+
     def heal(self, usual: float) -> None:
         """Nothing goes wrong any more; it goes on to approve a part where it `usual`ly does."""
         for kind in FAULTS:

@@ -63,7 +63,7 @@ def _stood_in(simulation: "Simulation") -> None:
 def _parked(simulation: "Simulation") -> None:
     """No advice waits for an operator but what the issuer has refused."""
     refused = sum(entry.refused for entry in simulation.issuer.ledger.values())
-    for unit in simulation.units.values():
+    for unit in (unit for unit in simulation.units.values() if unit.node is not None):
         parked = [advice for advice in unit.node.engine.state.advices.values() if advice.parked]
         if len(parked) > 3 * refused or any(advice.parked != "12" for advice in parked):
             raise Violation(f"{unit.name} has parked {[advice.parked for advice in parked]}; {refused} deals were refused")

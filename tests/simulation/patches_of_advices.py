@@ -125,18 +125,6 @@ def tried_again() -> Any:
     return rule(proposals.AdviceAnswer, make)
 
 
-def session_over() -> Any:
-    """The copy of a session that is over is waited for, and nothing else."""
-
-    def make(due: Any) -> Any:
-        def patient(self: Any, link: Any, advice: Any, clock: int) -> Any:
-            return None if advice.tries else due(self, link, advice, clock)
-
-        return patient
-
-    return replaced(tend.Tending, "_advice_due", make)
-
-
 # --- requests that no target has, and parts
 
 
@@ -170,21 +158,3 @@ def part_undone() -> Any:
         return lambda state_fold, p: answer(state_fold, replace(p, undo=proposals.NOTHING))
 
     return rule(proposals.Answer, make)
-
-
-def redelivered_once() -> Any:
-    """An approval is tried on one session after the other, and by whoever comes first."""
-
-    def make(redeliver: Any) -> Any:
-        def again(state_fold: Any, p: Any) -> bool:
-            done = bool(redeliver(state_fold, p))
-            if done:
-                transaction = state_fold.state.transactions[p.transaction]
-                state_fold.state.put_transaction(transaction.id, replace(transaction, redelivered=False))
-            return done
-
-        return again
-
-    return rule(proposals.Redeliver, make)
-
-

@@ -123,12 +123,12 @@ class Simulation:
             unit.on_poison = self.checks.died_of
             unit.version -= self.plan.old
         self.terminals = [self._person(number) for number in range(1, self.plan.terminals + 1)]
-        mall = {terminal.name: terminal for terminal in self.terminals[1::2]}
+        mall = {terminal.name: terminal for terminal in self.terminals[1:]}
         for terminal in mall.values() if self.plan.mall else ():
             terminal.neighbours = mall
 
     def _person(self, number: int) -> Terminal:
-        link = "mall" if self.plan.mall and not number % 2 else "pos"
+        link = "mall" if self.plan.mall and number > 1 else "pos"
         addresses = [("127.0.0.1", port) for port in PORTS[link].values()]
         return Terminal(self.world, self.network, number, addresses, self.plan.requests, self.plan.habits)
 

@@ -81,6 +81,7 @@ class Terminal:
         self.neighbours: dict[str, Terminal] = {self.name: self}  # of its concentrator
         self.gone = False  # for good
         self.leaving_s = self.cut_s = 0.0  # so soon after its next new deal it does, and its line is dead; 0: not
+        self.hangs_up_s = 0.0  # so soon after its next new deal it resets its connection; 0: not
         self.poison = False  # its next new request kills who parses it
         self.lost_sessions: list[tuple[str, float, float]] = []  # its address, connected since, ended when
         self._world, self._network, self._addresses, self._habits = world, network, addresses, habits
@@ -185,6 +186,9 @@ class Terminal:
         deal = self._deal = self._draw()
         self.deals.append(deal)
         self._begin(deal.first)
+        if self.hangs_up_s:
+            self._world.at(self.hangs_up_s, self.reset)
+            self.hangs_up_s = 0.0
         if self.leaving_s:
             if self.cut_s:
                 self._world.at(self.cut_s, lambda wire=self._wire: self._network.cut(wire, self.leaving_s))
