@@ -19,7 +19,16 @@ from messages.iso8583.mti import answer_mti, is_repeat, is_reversal, key_prefix,
 from messages.iso8583.options import Iso8583Options, network_codes
 from messages.iso8583.presence import Presence, error_of, place_of_error
 from messages.iso8583.profiles import Profiles
-from messages.iso8583.record import Record, account, advice_body, answer_record, pack, request_record, unpack
+from messages.iso8583.record import (
+    Record,
+    account,
+    advice_body,
+    answer_record,
+    pack,
+    raw_without_secrets,
+    request_record,
+    unpack,
+)
 from messages.iso8583.references import read_reference, reference_of
 from messages.iso8583.rules import RULES
 from messages.iso8583.stamps import Moment
@@ -276,7 +285,7 @@ class Iso8583Codec:
         It is kept with the outcome, and who has the rest could find a CVV or PVV from it by trying all: of tracks and chip
         data only the PAN and what does not belong to the cardholder count.
         """
-        kept = answer_record(body).raw
+        kept = raw_without_secrets(body)
         for number in _CHANGES_IN_REPEATS:
             kept.pop(number, None)
         pan = "" if 2 in kept else account(body.fields)

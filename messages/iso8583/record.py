@@ -73,7 +73,12 @@ def answer_record(body: Iso8583) -> Record:
     """An answer without its sensitive fields. Its chip data are the issuer's (ARPC, scripts) and stay, but for what
     belongs to the cardholder; chip data that cannot be parsed are left out, since nobody can tell what is in them.
     """
-    return Record(body.dialect.name, body.mti, _without_secrets(body).raw)
+    return Record(body.dialect.name, body.mti, raw_without_secrets(body))
+
+
+def raw_without_secrets(body: Iso8583) -> dict[int, bytes]:
+    """The encoded fields of such a record."""
+    return _kept(body)[0]
 
 
 def advice_body(body: Iso8583) -> Iso8583:
@@ -81,25 +86,26 @@ def advice_body(body: Iso8583) -> Iso8583:
 
     What it tells is decided, so nobody needs them any more. Of its chip data as much stays as of an answer's.
     """
-    kept = _without_secrets(body)
+    raw, chip = _kept(body)
+    fields = {number: value for number, value in body.fields.items() if number in raw}
+    if chip is not None:
+        fields[CHIP_DATA] = chip
     pan = account(body.fields)
-    if pan and 2 not in kept.raw and 2 in body.dialect.fields:
-        kept.fields[2] = pan
-        kept.raw[2] = body.dialect.encode_field(2, pan)
-    return kept
+    if pan and 2 not in raw and 2 in body.dialect.fields:
+        fields[2] = pan
+        raw[2] = body.dialect.encode_field(2, pan)
+    return Iso8583(body.mti, fields, raw, body.dialect)
 
 
-def _without_secrets(body: Iso8583) -> Iso8583:
+def _kept(body: Iso8583) -> tuple[dict[int, bytes], str | None]:
+    """The encoded fields that are kept, and what is kept of the chip data."""
     sensitive = body.dialect.sensitive
     raw = {number: part for number, part in body.raw.items() if number not in sensitive}
-    fields = {number: value for number, value in body.fields.items() if number not in sensitive}
     chip = body.fields.get(CHIP_DATA)
-    if chip is not None:
-        kept = _issuer_chip_data(chip)
-        if kept is not None:
-            fields[CHIP_DATA] = kept
-            raw[CHIP_DATA] = body.raw[CHIP_DATA] if kept == chip else body.dialect.encode_field(CHIP_DATA, kept)
-    return Iso8583(body.mti, fields, raw, body.dialect)
+    kept = None if chip is None else _issuer_chip_data(chip)
+    if kept is not None:
+        raw[CHIP_DATA] = body.raw[CHIP_DATA] if kept == chip else body.dialect.encode_field(CHIP_DATA, kept)
+    return raw, kept
 
 
 def _issuer_chip_data(chip: str) -> str | None:

@@ -129,13 +129,16 @@ class Engine:
 
     # --- proposals
 
-    def offer(self, session: Session, start: int, end: int, frame: Frame, age_ms: int, utc: float) -> Input:
+    def offer(
+        self, session: Session, start: int, end: int, frame: Frame, age_ms: int, utc: float, answered: set[bytes] | None = None
+    ) -> Input:
         """The proposal for a frame that takes input [start, end) and waited `age_ms`.
 
+        `answered`: what the frames before it answer, which were offered but not decided yet; this one is added to it.
         Raises MessageError for bytes that are no message of the session's link.
         """
         assert self._offers is not None
-        return self._offers.frame(session, start, end, frame, age_ms, utc)
+        return self._offers.frame(session, start, end, frame, age_ms, utc, set() if answered is None else answered)
 
     def unreadable(self, session: Session, start: int, end: int, frame: Frame, error: MessageError, utc: float) -> Input:
         """The proposal for a frame that is no message of a link that keeps its sessions then."""

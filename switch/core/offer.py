@@ -80,9 +80,12 @@ class Offers:
         self._late = late
         self._stand_ins = {target: rule for rule in rules.stand_ins for target in rule.targets}
 
-    def frame(self, session: Session, start: int, end: int, frame: Frame, age_ms: int, utc: float) -> Input:
+    def frame(
+        self, session: Session, start: int, end: int, frame: Frame, age_ms: int, utc: float, answered: set[bytes]
+    ) -> Input:
         """The proposal for one frame, which takes input [start, end) of the session and waited `age_ms`.
 
+        `answered`: match keys of the answers before it that wait for their decision. If those are refused, so is this one.
         Raises MessageError for bytes that are no message of this link.
         """
         wire = self._wires[session.link]
@@ -95,7 +98,12 @@ class Offers:
             case Kind.REQUEST | Kind.ADVICE:
                 return self._request(place, frame.header, message, age_ms)
             case Kind.ANSWER | Kind.ADVICE_ANSWER:
-                return self._answer(place, message)
+                if message.match_key in answered:
+                    return Absorb(*place.span, "the same answer once more")
+                proposal = self._answer(place, message)
+                if isinstance(proposal, Answer | AdviceAnswer):
+                    answered.add(message.match_key)
+                return proposal
             case Kind.NETWORK_REQUEST:
                 payload = wire.answer(frame.header, wire.codec.network_answer(message))
                 function = message.network_function or NetworkFunction.OTHER

@@ -38,8 +38,8 @@ class Connection:
         self.consumed = 0
         self.written = 0
         self.pending = 0  # offers of its input that wait for the log
-        self.lost = False  # one of them was refused
-        self.losses = 0  # in a row
+        self.advanced = False  # one of them was accepted
+        self.losses = 0  # peeks in a row of which nothing was accepted
         self.low_water = 1
         self.finished = False  # the remote sent a FIN
         self.fin_ms = 0.0

@@ -104,6 +104,7 @@ class Reading:
             return
         cuts = self.engine.wires[session.link].framer.cut(data)
         start, utc = session.applied, time.time()
+        answered: set[bytes] = set()
         for frame in cuts.frames[:FRAMES_MAX]:
             end = session.applied + frame.end - held
             mark = self._poison.frame(session.id, start, frame.payload)
@@ -112,7 +113,7 @@ class Reading:
                 break
             reach("offer.before")
             try:
-                proposal = self.engine.offer(session, start, end, frame, connection.age_ms(end, now), utc)
+                proposal = self.engine.offer(session, start, end, frame, connection.age_ms(end, now), utc, answered)
             except MessageError as error:
                 if self._unparseable(connection, session, start, error):
                     break
@@ -174,12 +175,16 @@ class Reading:
         self._enders.end(connection, "unreadable frame")
 
     def resolved(self, connection: Connection, accepted: bool) -> bool:
-        """One offer of the session's input was applied or refused. False when it was refused too often in a row."""
+        """One offer of the session's input was applied or refused. False when its next frame was refused too often in a row.
+
+        Frames of one peek are offered in the state before the first of them: of an answer and its copy the second is
+        refused, and offered anew as what it is by then. That is no reason to give up: the input has moved on.
+        """
         connection.pending -= 1
-        connection.lost = connection.lost or not accepted
+        connection.advanced = connection.advanced or accepted
         if connection.pending:
             return True
-        connection.losses = connection.losses + 1 if connection.lost else 0
-        connection.lost = False
+        connection.losses = 0 if connection.advanced else connection.losses + 1
+        connection.advanced = False
         session = self.engine.state.sessions.get(connection.session)
         return session is None or connection.losses <= self.engine.wires[session.link].link.offers_max

@@ -81,6 +81,14 @@ def test_a_late_answer_is_absorbed_and_never_reaches_the_terminal(start: Start) 
     clean(switch, recording)
 
 
+def test_an_issuer_that_answers_everything_twice_keeps_its_sessions(start: Start) -> None:
+    switch = start(Settings(issuer_options=("--duplicate", "1")))
+    with Traffic(switch, terminals=120, rate=600, traffic="cards") as traffic:
+        traffic.more(1_500)
+    settled(switch)
+    clean(switch, traffic)
+
+
 def test_an_advice_that_is_not_taken_is_parked_until_an_operator_retries_or_settles_it(start: Start) -> None:
     lane = {"advice_retry_ms": 200, "advice_tries_max": 1, "advice_not_found_tries": 1}
     switch = start(Settings(timeout_ms=500, issuer=lane, issuer_options=("--drop", "1")))

@@ -1,7 +1,7 @@
 """Requests: forwarded once, answered once, refused by record, bounded."""
 
 import pytest
-from engines import FRAMING, Pair, answer_to, card, link, rules, status, transfer
+from engines import FRAMER, FRAMING, UTC, Pair, answer_to, card, link, rules, status, transfer
 
 from messages.framing import Framer
 from messages.message import Decision
@@ -162,6 +162,33 @@ def test_an_answer_nobody_waits_for_is_absorbed(pair):
     assert isinstance(pair.receive(net, answer), Answer)
     assert isinstance(pair.receive(net, answer), Absorb)
     assert len(pair.codes(terminal)) == 1
+
+
+def test_an_answer_and_its_copy_that_come_together_are_taken_together(pair):
+    terminal, net = pair.accept(), pair.connect()
+    pair.receive(terminal, card())
+    data = FRAMER.frame(answer_to(pair.forwarded(net)))
+    engine, session, frame = pair.engines["a"], pair.session(net), FRAMER.cut(data).frames[0]
+    answered: set[bytes] = set()
+    proposals = [
+        engine.offer(session, place * len(data), (place + 1) * len(data), frame, 0, UTC, answered) for place in (0, 1)
+    ]
+    assert [type(proposal) for proposal in proposals] == [Answer, Absorb]
+    assert pair.append("a", *reversed(proposals)) == [False, True], "each in its place only"
+    assert pair.append("a", proposals[1]) == [True]
+    assert pair.codes(terminal) == ["00"]
+
+
+def test_an_interim_status_and_the_final_one_may_come_together(pair):
+    bank, hub = pair.accept("bank"), pair.connect("hub")
+    pair.receive(bank, transfer())
+    engine, session, answered = pair.engines["a"], pair.session(hub), set()
+    first, second = (FRAMER.frame(status(code=code)) for code in ("PDNG", "ACSC"))
+    interim = engine.offer(session, 0, len(first), FRAMER.cut(first).frames[0], 0, UTC, answered)
+    end = len(first) + len(second)
+    final = engine.offer(session, len(first), end, FRAMER.cut(second).frames[0], 0, UTC, answered)
+    assert pair.append("a", interim, final) == [True, True]
+    assert isinstance(final, Answer)
 
 
 def test_the_same_answer_on_two_sessions_decides_once(pair):
