@@ -139,7 +139,8 @@ def entries() -> Seeds:
         b"f", 500,
     )  # fmt: skip
     stored = p.Store(
-        "pos.1", 9, 18, b"key", b"digest", b"original", summary, outcome, b"f", Standing.APPROVED, outcome, "net", b"payload",
+        "pos.1", 9, 18, b"key", b"digest", b"original", summary, outcome, b"f", Standing.APPROVED, b"reference", outcome,
+        "net", b"payload",
         b"m", 7, b"reference",
     )  # fmt: skip
     waiter = Waiter("pos.2", b"", b"original")

@@ -1,7 +1,7 @@
 """Requests of which no byte has left: to another session or target, approved here, or declined; and what may have left."""
 
 import pytest
-from engines import CARDS, Pair, answer_to, card, link, no_pin, reversal, rules
+from engines import CARDS, DIALECT, Pair, answer_to, card, link, no_pin, reversal, rules
 from msgspec.structs import replace
 
 from messages.message import Decision
