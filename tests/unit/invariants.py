@@ -2,7 +2,6 @@
 
 from collections import Counter
 
-from messages.iso8583.loader import load_dialect
 from messages.message import Decision, Trait
 from switch.core import snapshot
 from switch.core.books import JournalKind
@@ -22,7 +21,6 @@ from switch.core.proposals import (
 from switch.core.records import Counted, Fate, Role, Stage
 from switch.core.state import State, outcome_key
 
-DIALECT = load_dialect("iso87-ascii")
 UNDOING = (Counted.REVERSAL, Counted.CANCELLED)
 INDEXES = (
     "pending", "in_flight", "stans_busy", "waiting", "undeliverable", "unsent", "links", "slots", "lanes", "parked",
@@ -194,10 +192,11 @@ def _advices(pair, proposals, accepted) -> None:
     for number in range(seen.advice + 1, state.meta.advice + 1):
         advice = state.advices.get(number)
         if advice is not None and advice.payload[1:2] == b"4" and advice.about:
-            fields = DIALECT.decode(advice.payload).fields
-            if 95 in fields:
+            wire = pair.engines[next(iter(pair.engines))].wires[advice.link]
+            fields = wire.codec.dialect.decode(advice.payload).fields
+            if 95 in fields or fields.get(24) == "401":
                 continue  # of a part
-            named = (advice.about, fields[90])
+            named = (advice.about, fields.get(90) or fields.get(56, ""))
             assert named not in seen.undone, "an original is undone twice"
             seen.undone[named] = number
     seen.advice = state.meta.advice
