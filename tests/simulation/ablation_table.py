@@ -99,7 +99,9 @@ LATE = Focus((_etcd("requests are late"),))
 LATE_DEATH = Focus((_late_opens,), terminals=16, requests=3, alone=True)
 AWAY = Focus((faults.etcd_away,), terminals=0, alone=True)
 CUT_OFF = Focus((faults.cut_off,))
-RESTART = Focus((faults.restart,))
+# withdrawals alone, over one network: more of them while sessions move
+PLAIN = {"habits": Habits(), "alt": False, "mall": False, "partial": 0.0, "window": 1}
+RESTART = Focus((faults.restart,), world=PLAIN)
 SLOW = Focus((_etcd("slow"),))
 KILLS = Focus((faults.kill,))
 QUIET = Focus((faults.kill,), terminals=0)

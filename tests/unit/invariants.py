@@ -2,6 +2,7 @@
 
 from messages.message import Decision, Trait
 from switch.core import snapshot
+from switch.core.originals import Standing, find
 from switch.core.proposals import (
     Acked,
     AdviceSend,
@@ -161,6 +162,9 @@ def _advices(pair, proposals, accepted) -> None:
             assert advice.about not in seen.undone, "an original is undone twice"
             seen.undone[advice.about] = number
     seen.advice = state.meta.advice
+    for item in state.transactions.values():
+        if item.reversal and not item.open and item.outcome is not None:
+            assert item.outcome.decision is not Decision.APPROVED, "approved after its terminal has reversed it"
     for item in (*state.transactions.values(), *state.outcomes.values()):
         if item.fate is Fate.UNDONE and item.outcome is not None:
             assert item.outcome.decision is not Decision.APPROVED, "what is undone is approved"
@@ -202,6 +206,9 @@ def _reversed(seen: Seen, state: State, reversal: Store) -> None:
     for key, identity in items:
         if identity == reversal.summary.refers and key.startswith(outcome_key(link, b"")):
             seen.told.pop(key, None)
+    standing, original, _ = find(state, link, reversal.summary.refers)
+    if standing is Standing.APPROVED and original.outcome is not None and not reversal.summary.is_(Trait.PARTIAL):
+        assert original.outcome.decision is not Decision.APPROVED, "what its terminal has reversed stays approved"
 
 
 def _told(seen: Seen, id_: str, acked: int) -> None:
