@@ -8,7 +8,7 @@ from switch.core.apply_outcomes import keep
 from switch.core.fold import Fold, queued, rule
 from switch.core.originals import BLOCKED, Original, Standing, find
 from switch.core.proposals import OwnAdvice, Store
-from switch.core.records import Fate, Finished, Role, Transaction
+from switch.core.records import Fate, Finished, Role, Stage, Transaction
 from switch.core.state import original_key, outcome_key
 
 
@@ -60,5 +60,8 @@ def _reverse(
         state.put_transaction(original.id, replace(original, reversal=number or -1))
     elif isinstance(original, Transaction) and standing is Standing.APPROVED:
         state.put_transaction(original.id, replace(original, outcome=refusal, fate=Fate.UNDONE))
+    elif isinstance(original, Transaction) and original.stage is Stage.UNDELIVERABLE:
+        # the switch's own reversal undoes it, so the approval must not be tried anywhere any more
+        state.put_transaction(original.id, replace(original, redelivered=True))
     elif isinstance(original, Finished) and standing is Standing.APPROVED:
         keep(fold, found, replace(original, outcome=refusal, fate=Fate.UNDONE))

@@ -162,7 +162,7 @@ class Transaction(Record, frozen=True):
     fate: Fate = Fate.DECIDED
     copies: int = 0  # answers in outboxes that are not yet acknowledged or given up
     delivered: bool = False  # a byte of an answer was acknowledged
-    redelivered: bool = False  # its answer was tried on another session of its concentrator
+    redelivered: bool = False  # its answer was tried on another session of its concentrator, or must not be
     reversal: int = 0  # the advice by which its terminal reversed it before it was decided
     unsent: bytes | Sealed = b""  # UNSENT: the frame, in the format of its target; without a STAN, of its source
 
