@@ -99,7 +99,9 @@ LATE = Focus((_etcd("requests are late"),))
 LATE_DEATH = Focus((_late_opens,), terminals=16, requests=3, alone=True)
 AWAY = Focus((faults.etcd_away,), terminals=0, alone=True)
 CUT_OFF = Focus((faults.cut_off,))
-RESTART = Focus((faults.restart,))
+# withdrawals alone, over one network: more of them while sessions move
+PLAIN = {"habits": Habits(), "alt": False, "mall": False, "partial": 0.0, "window": 1}
+RESTART = Focus((faults.restart,), world=PLAIN)
 SLOW = Focus((_etcd("slow"),))
 KILLS = Focus((faults.kill,))
 QUIET = Focus((faults.kill,), terminals=0)
@@ -145,7 +147,8 @@ TABLE = (
              Focus((faults.kill_in_turn,))),
     Ablation("mute while moving", "a session that is handed over has one owner", 80, (log.moving_mute,),
              Focus((faults.restart, _lagging))),
-    Ablation("leaving, by record", "a node that leaves is not given back what it gave", 80, (log.leaving,), RESTART),
+    Ablation("leaving, by record", "a node that leaves is not given back what it gave", 80, (log.leaving,),
+             Focus((faults.restart,))),
     Ablation("no move to who leaves", "as before, where both cross", 0, (log.leaving_rule,), RESTART,
              pair="sessions for who leaves"),
     Ablation("nothing is offered to who leaves", "as before", 0, (log.leaving_offered,), RESTART,

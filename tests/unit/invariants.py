@@ -5,6 +5,7 @@ from collections import Counter
 from messages.message import Decision, Trait
 from switch.core import snapshot
 from switch.core.books import JournalKind
+from switch.core.originals import Standing, find
 from switch.core.proposals import (
     Acked,
     AdviceSend,
@@ -200,6 +201,9 @@ def _advices(pair, proposals, accepted) -> None:
             assert named not in seen.undone, "an original is undone twice"
             seen.undone[named] = number
     seen.advice = state.meta.advice
+    for item in state.transactions.values():
+        if item.reversal and not item.open and item.outcome is not None:
+            assert item.outcome.decision is not Decision.APPROVED, "approved after its terminal has reversed it"
     requests = [item for key, item in state.outcomes.items() if key.partition(b"\0")[2][1:2] == b"0"]  # class, function
     for item in (*state.transactions.values(), *requests):
         if item.fate is Fate.UNDONE and item.outcome is not None:
@@ -242,6 +246,9 @@ def _reversed(seen: Seen, state: State, reversal: Store) -> None:
     for key, identity in items:
         if identity == reversal.summary.refers and key.startswith(outcome_key(link, b"")):
             seen.told.pop(key, None)
+    standing, original, _ = find(state, link, reversal.summary.refers)
+    if standing is Standing.APPROVED and original.outcome is not None and not reversal.summary.is_(Trait.PARTIAL):
+        assert original.outcome.decision is not Decision.APPROVED, "what its terminal has reversed stays approved"
 
 
 def _told(seen: Seen, id_: str, acked: int) -> None:

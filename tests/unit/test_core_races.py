@@ -42,7 +42,7 @@ NET = {
 HUB = {"timeout_ms": 1_500, "iso20022": {"timeout_profile": "pending"}}
 POS = {"redeliver": True}
 STAND_IN = StandIn(
-    name="small", targets=["net"], profiles=["purchase"], currency="978", amount_max=5_000, card_amount_max=3_000,
+    name="small", targets=["net"], profiles=["purchase"], currency="978", amount_max=5_000, card_amount_max=2_000,
     card_count_max=3,
 )  # fmt: skip
 

@@ -5,7 +5,7 @@ from engines import CARDS, DIALECT, Pair, answer_to, card, link, no_pin, reversa
 from msgspec.structs import replace
 
 from messages.message import Decision
-from switch.core.proposals import Decide, Refuse, Resend, Timeout, Undo
+from switch.core.proposals import Decide, Redeliver, Refuse, Resend, Timeout, Undo
 from switch.core.records import Fate, Role, Stage
 from switch.core.rules import Limits, Route, RulesError, StandIn, check
 
@@ -230,6 +230,21 @@ def test_an_approval_that_reached_nobody_goes_to_another_session_of_its_concentr
     pair.end(two, 0)
     pair.tend()
     assert len(pair.state.advices) == 1, "once: then it is reversed"
+
+
+def test_one_that_its_terminal_has_reversed_meanwhile_is_told_to_nobody():
+    """Found by seed 10766: the reversal was acknowledged as needless, and then the approval went to another session."""
+    pair = Pair(given(pos={"redeliver": True}))
+    one, two, net = pair.accept(), pair.accept(), pair.connect()
+    pair.receive(one, card())
+    pair.end(one, 0)
+    pair.receive(net, answer_to(pair.forwarded(net)))
+    ((_, stale),) = pair.due("a")
+    pair.receive(two, reversal())
+    assert isinstance(stale, Redeliver) and pair.append("a", stale) == [False]
+    pair.engines["a"].resolved(("transaction", 1))
+    pair.tend()
+    assert pair.codes(two) == ["00"] and [payload[:4] for payload in pair.sent(net, Role.ADVICE)] == [b"0420"]
 
 
 def test_it_is_reversed_where_the_link_does_not_allow_that():
