@@ -75,7 +75,7 @@ class Unit:
         node.engine.version = self.version
         offer, process = node.engine.offer, self.process
 
-        def poisonable(session: Any, start: int, end: int, frame: Any, age_ms: int, utc: float) -> Any:
+        def poisonable(session: Any, start: int, end: int, frame: Any, *more: Any) -> Any:
             """A defect that the product does not have: it dies of a frame."""
             if POISON in bytes(frame.payload):
                 assert process is not None
@@ -83,7 +83,7 @@ class Unit:
                 self.on_poison(session.id, start)
                 process.kill()
                 raise Killed
-            return offer(session, start, end, frame, age_ms, utc)
+            return offer(session, start, end, frame, *more)
 
         node.engine.offer = poisonable  # type: ignore[method-assign]
         if self._config.journal.url:

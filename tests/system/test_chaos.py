@@ -174,7 +174,7 @@ def test_three_members_of_etcd_die_and_hang_with_the_nodes(tmp_path: Path) -> No
 @pytest.mark.timeout(300)
 def test_an_issuer_that_loses_delays_and_repeats_and_terminals_agree_in_the_end(tmp_path: Path) -> None:
     report = chaos(
-        tmp_path / "run", "--issuer", "unreliable", "--kills", "4", "--only", "kill,kill-rejoining", "--seed", "3",
+        tmp_path / "run", "--keep", "--issuer", "unreliable", "--kills", "4", "--only", "kill,kill-rejoining", "--seed", "3",
         "--traffic", "cards",
     )  # fmt: skip
     assert report.kills >= 4 and report.lost == report.duplicated == report.ledger_mismatch == 0
