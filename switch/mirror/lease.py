@@ -73,7 +73,6 @@ class Presence:
         try:
             await call.write(etcdrpc.LeaseKeepAliveRequest(ID=self._lease))
             answer = await call.read()
-            await call.done_writing()
         except grpc.aio.AioRpcError as error:
             await self._client.recover(endpoint, error)
             return
@@ -83,7 +82,7 @@ class Presence:
                 raise
             return  # grpc.aio reports faults of the stream as CancelledError too; the next turn tries again
         finally:
-            call.cancel()
+            call.cancel()  # and not `done_writing`, which fails in its own way when the call has just ended
         if answer is not grpc.aio.EOF and answer.TTL <= 0:
             log.warning("lease.lost id=%x", self._lease)
             self._lease = 0
