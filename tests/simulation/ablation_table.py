@@ -181,7 +181,7 @@ TABLE = (
     Ablation("delivered is not undone", "an approval that was got stands", 20, (payments.delivered,)),
     Ablation("late answers are absorbed", "a declined request is not approved afterwards", 20, (payments.late_answers,),
              Focus((_issuer("late"),))),
-    Ablation("first decision", "a second answer decides nothing", 60, (payments.first_decision,),
+    Ablation("first decision", "a second answer decides nothing", 60, (payments.first_decision, payments.answered_before),
              Focus((_issuer("twice"), _etcd("slow")))),
     Ablation("advices until acknowledged", "a reversal arrives", 20, (payments.advice_acknowledged,),
              Focus((faults.reversals_unheard,))),

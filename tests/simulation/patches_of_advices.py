@@ -99,7 +99,7 @@ def order_of_originals() -> Any:
     """Advices about one original are sent as if they were about different ones."""
 
     def make(queue: Any) -> Any:
-        return lambda state_fold, link, advice, about, after=0: queue(state_fold, link, advice, b"", after)
+        return lambda state_fold, link, advice, about, *more, **named: queue(state_fold, link, advice, b"", *more, **named)
 
     return all_of(lambda: replaced(apply_store, "queue_advice", make), lambda: replaced(apply_payments, "queue_advice", make))
 
@@ -108,8 +108,8 @@ def one_copy() -> Any:
     """A further copy of an advice goes out while one is outstanding."""
 
     def make(lane: Any) -> Any:
-        def eager(self: Any, link: Any, numbers: Any, clock: int) -> Any:
-            yield from lane(self, link, numbers, clock + 10_000)
+        def eager(self: Any, link: Any, numbers: Any, session: str, clock: int) -> Any:
+            yield from lane(self, link, numbers, session, clock + 10_000)
 
         return eager
 

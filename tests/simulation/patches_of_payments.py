@@ -189,6 +189,15 @@ def first_decision() -> Any:
     return rule(proposals.Answer, make)
 
 
+def answered_before() -> Any:
+    """An answer and its copy that come together are both offered."""
+
+    def make(frame: Any) -> Any:
+        return lambda self, *given: frame(self, *given[:-1], set())
+
+    return replaced(offer.Offers, "frame", make)
+
+
 def advice_acknowledged() -> Any:
     """An advice is done with when it is sent."""
 
