@@ -214,8 +214,10 @@ class Simulation:
                 return f"entries are of version {state.meta.version}"
             if state.transactions:
                 return f"{name} has open transactions {sorted(state.transactions)}"
-            if any(state.lanes.values()):
-                return f"{name} has advices {[sorted(lane) for lane in state.lanes.values() if lane]}"
+            # what is about the same original as a parked one waits with it for an operator
+            due = [each.id for each in state.advices.values() if not each.parked and each.about not in state.stopped]
+            if due:
+                return f"{name} has advices {due}"
             if state.journal:
                 return f"{name} has items of the journal {sorted(state.journal)}"
         return ""
