@@ -37,9 +37,10 @@ class Checks:
         self._snapshot = 0  # what the pointer names
         self._simulation = simulation
         self._world = simulation.world
-        self._excused: set[str] = set()  # remotes whose session the older software has ended
+        self._excused: set[str] = set()  # remotes whose session may end: see where they are added
         self._poisoned: dict[tuple[str, int], int] = {}
         simulation.network.observe = self._touched
+        simulation.network.turned_away = self._turned_away
         simulation.cluster.on_put.append(self._put)
 
     # --- as it happens
@@ -79,6 +80,14 @@ class Checks:
         for unit in self._simulation.units.values():
             if unit.live and any(each.key.hex() == key for each in sealed_in(unit.node.engine.state)):
                 raise Violation(f"data key {key} is destroyed, and something of {unit.name} is sealed with it")
+
+    def _turned_away(self, remote: tuple[str, int]) -> None:
+        """Its connection was not accepted: a heir that waits for etcd opens none. Then the heir was killed, too.
+
+        (With switch.socket the service manager holds what listens, and such a connection waits there.)
+        """
+        if not any(unit.alive for unit in self._simulation.units.values()):
+            self._excused.add("{}:{}".format(*remote))
 
     def died_of(self, session: str, start: int) -> None:
         """A frame has ended the process that parsed it."""

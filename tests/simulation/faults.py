@@ -329,7 +329,7 @@ def break_sessions(dice: random.Random) -> Fault:
     def strike(simulation: "Simulation") -> None:
         simulation.checks.resets_excused = True
         connections = simulation.network.connections()
-        # as with a terminal's reset (outside.py): not within the instant of an answer
+        # not while an acknowledgement is under way: an answer that arrived without one counts as undelivered and is reversed
         quiet = [wire for wire in connections if all(end.written == end.acked for end in (wire.connecting, wire.accepted))]
         for connection in own.sample(quiet, min(len(quiet), own.randrange(1, 4))):
             simulation.network.break_(connection)

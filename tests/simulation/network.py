@@ -49,6 +49,7 @@ class Network:
         self.tearing = 0.1  # how often a part of what is sent arrives later than the rest
         self.delayed_acks = 0.1
         self.observe: Observe | None = None  # told of each consuming recv ("read") and each send ("write")
+        self.turned_away: Callable[[Address], None] | None = None  # told whose connection ends with the listening socket
         self.live: dict[int, Wire] = {}  # the connections that are not over, by their number
         self.paths: dict[str, File] = {}  # AF_UNIX names
         self.mailboxes: dict[str, Mailbox] = {}
@@ -103,11 +104,11 @@ class Network:
             wire.cut_until = max(wire.cut_until, self.world.now + seconds)
 
     def break_(self, connection: Wire | TcpEnd) -> None:
-        """Both ends get a RST from somewhere between them."""
+        """Both ends get a RST from somewhere between them, at once: nothing that is sent meanwhile arrives at one of them."""
         wire = connection if isinstance(connection, Wire) else connection.wire
         if wire is not None:
             for end in (wire.connecting, wire.accepted):
-                self.world.at(self.delay(wire), end.reset_arrives)
+                self.world.at(0.0, end.reset_arrives)
 
     def cramp(self, connection: Wire | TcpEnd, size: int) -> None:
         """Its receive queues are full at so many bytes, as Linux's are when they hold many small segments."""

@@ -287,7 +287,10 @@ class TcpEnd(File):
         if self.state == LISTEN:
             self.network.unlisten(self)
             while self.backlog:
-                self.backlog.popleft().abort()
+                waiting = self.backlog.popleft()
+                if self.network.turned_away is not None and waiting.remote is not None:
+                    self.network.turned_away(waiting.remote)
+                waiting.abort()
         else:
             self._discard()
             self.error = errno.ECONNRESET
