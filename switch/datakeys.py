@@ -9,7 +9,6 @@ is applied, nothing in the state is sealed with it, and both nodes have applied 
 """
 
 import logging
-import mmap
 import os
 import struct
 import time
@@ -27,6 +26,7 @@ from switch.core.sealed import KEY_ID_BYTES, KeyGone, Sealed, sealed_in
 from switch.core.state import State
 from switch.ops.logs import event
 from switch.points import reach
+from switch.shared_file import mapped
 
 log = logging.getLogger("switch.datakeys")
 
@@ -56,13 +56,7 @@ class DataKeys:
     """The data keys of a pair, as one node has them: seals with its own newest one, opens with all."""
 
     def __init__(self, path: Path, node: str, minutes: float) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.ftruncate(fd, SIZE)
-            self._map = mmap.mmap(fd, SIZE)
-        finally:
-            os.close(fd)
+        self._map = mapped(path, SIZE)
         self._node = node
         self._period_s = minutes * 60
         self._incarnation = 0

@@ -7,11 +7,11 @@ counted for each node: both apply an entry at the same time, so whatever kills b
 A mark names its process: the node's next life may have begun before the heir looks for it, and be at something itself.
 """
 
-import mmap
-import os
 import struct
 from hashlib import blake2b
 from pathlib import Path
+
+from switch.shared_file import mapped
 
 SIZE = 4096
 SLOT = {"a": 0, "b": 256}
@@ -32,13 +32,7 @@ class Poison:
     """The marks of both nodes of a pair; this node writes its own."""
 
     def __init__(self, path: Path, node: str, pid: int) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.ftruncate(fd, SIZE)
-            self._map = mmap.mmap(fd, SIZE)
-        finally:
-            os.close(fd)
+        self._map = mapped(path, SIZE)
         self._at = SLOT[node]
         self._pid = b"%d " % pid
 

@@ -7,6 +7,7 @@ A message of class 6 is never answered by one, so that two parties that do not u
 import msgspec
 
 from messages.iso8583.dialect import Dialect
+from messages.iso8583.mti import ADMINISTRATIVE
 from messages.iso8583.stamps import Moment, stamp
 from messages.message import MessageError
 
@@ -46,10 +47,10 @@ class Complaint:
             raise ValueError(f"administrative: {error}") from None
 
     def answers(self, payload: bytes) -> bool:
-        """Whether these unreadable bytes may be answered: not where their MTI is of class 6."""
+        """Whether these unreadable bytes may be answered: not where their MTI is of class 6: two ends would never stop."""
         if len(payload) < self._dialect.mti_length:
             return True
-        classes = [self._dialect.encode_mti(f"{version}600") for version in "012"]
+        classes = [self._dialect.encode_mti(f"{version}{ADMINISTRATIVE}00") for version in "012"]
         half = self._dialect.mti_length // 2  # version and class
         return payload[:half] not in [mti[:half] for mti in classes]
 

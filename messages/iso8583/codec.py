@@ -200,8 +200,10 @@ class Iso8583Codec:
 
     def reversal(self, original: bytes, reference: bytes, stan: int, utc: float, cause: Cause) -> Outbound | None:
         sent = self._advices.reversal(original, reference, stan, utc, cause)
-        named = read_reference(reference) if reference else None
-        return None if sent is None else self._outbound(*sent, Moment(utc, stan, original=named))
+        if sent is None:
+            return None
+        named = read_reference(reference) if reference and self._changes is not None else None
+        return self._outbound(*sent, Moment(utc, stan, original=named))
 
     def stand_in_advice(
         self, original: bytes, outcome: Outcome, cause: Cause, stan: int, utc: float, *, date: str = ""

@@ -121,11 +121,3 @@ def is_confirmation(mti: str) -> bool:
 def key_prefix(mti: str) -> str:
     """What keeps a message apart from others with the same fields: class and function, and that it is a confirmation."""
     return mti[1:3] + "c" if is_confirmation(mti) else mti[1:3]
-
-
-def may_reject(mti: str) -> bool:
-    """Whether an administrative advice (x620) may say that this message was rejected.
-
-    Never of another administrative one: the two ends would reject each other's rejections for ever.
-    """
-    return mti[1:2] != ADMINISTRATIVE

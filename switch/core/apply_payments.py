@@ -14,7 +14,7 @@ from switch.core.apply_journal import (
 from switch.core.apply_outcomes import answers_all, decide, keep, moved
 from switch.core.apply_stand_in import stand_in
 from switch.core.fold import Fold, queued, rule
-from switch.core.originals import Standing, crowded, find
+from switch.core.originals import barred
 from switch.core.proposals import (
     Answer,
     Attach,
@@ -47,8 +47,7 @@ def request(fold: Fold, p: Request) -> bool:
         source is None
         or key in state.in_flight
         or key in state.outcomes
-        or find(state, source.link, p.summary.identity)[0] is Standing.BLOCKED
-        or crowded(state, source.link, p.summary.identity)
+        or barred(state, source.link, p.summary.identity) is not None
         or (p.target_session and not _carries(fold, p))
         or p.target not in fold.links
         or len(state.transactions) >= fold.rules.limits.transactions_max

@@ -18,7 +18,7 @@ from messages.message import (
     Reconciliation,
     Trait,
 )
-from switch.core.originals import Standing, crowded, find
+from switch.core.originals import Standing, barred, find
 from switch.core.proposals import (
     NOTHING,
     Absorb,
@@ -78,7 +78,7 @@ class Offers:
         self._limits = rules.limits
         self._node = node
         self._late = late
-        self._stand_ins = {target: rule for rule in rules.stand_ins for target in rule.targets}
+        self._stand_ins = {target for rule in rules.stand_ins for target in rule.targets}
 
     def frame(
         self, session: Session, start: int, end: int, frame: Frame, age_ms: int, utc: float, answered: set[bytes]
@@ -149,10 +149,9 @@ class Offers:
             return self._reconcile(place, header, message, original, ours)
         if message.kind is Kind.ADVICE:
             return self._store(place, header, message, original)
-        if find(state, place.link.name, message.summary.identity)[0] is Standing.BLOCKED:
-            return self._refuse(place, header, message, original, Reason.REVERSED)
-        if crowded(state, place.link.name, message.summary.identity):
-            return self._refuse(place, header, message, original, Reason.DUPLICATE)
+        reason = barred(state, place.link.name, message.summary.identity)
+        if reason is not None:
+            return self._refuse(place, header, message, original, reason)
         return self._forward(place, header, message, original, age_ms)
 
     def _attach(self, place: Place, header: bytes, message: Message, original: bytes, to: Transaction) -> Input:

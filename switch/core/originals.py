@@ -2,7 +2,7 @@
 
 import enum
 
-from messages.message import Decision
+from messages.message import Decision, Reason
 from switch.core.records import Fate, Finished, Stage, Transaction
 from switch.core.state import State, original_key
 
@@ -41,9 +41,14 @@ def find(state: State, link: str, identity: bytes) -> tuple[Standing, Original |
     return _standing(newest, last[2]), newest, last[2]
 
 
-def crowded(state: State, link: str, identity: bytes) -> bool:
-    """Whether so many messages have this identity that it identifies none."""
-    return bool(identity) and len(state.originals.get(original_key(link, identity), ())) >= HOLDERS_MAX
+def barred(state: State, link: str, identity: bytes) -> Reason | None:
+    """Why a new request is refused: its reversal came before it, or so many have its identity that it is none."""
+    holders = state.originals.get(original_key(link, identity), ()) if identity else ()
+    if not holders:
+        return None
+    if find(state, link, identity)[0] is Standing.BLOCKED:
+        return Reason.REVERSED
+    return Reason.DUPLICATE if len(holders) >= HOLDERS_MAX else None
 
 
 def _standing(item: Original | None, key: bytes) -> Standing:

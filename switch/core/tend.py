@@ -4,7 +4,7 @@ Each thing has one incarnation that acts for it, by log order; the others leave 
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 
 from messages.message import Cause, Decision, Message, MessageError, NetworkFunction, Outcome, Reason
 from switch.core.apply_payments import host
@@ -24,7 +24,7 @@ from switch.core.proposals import (
     Timeout,
     Undo,
 )
-from switch.core.records import Advice, Session, Transaction, Waiter
+from switch.core.records import Advice, Session, Stage, Transaction, Waiter
 from switch.core.rules import Link, Rules
 from switch.core.sealed import KeyGone, Sealed
 from switch.core.state import State
@@ -70,18 +70,10 @@ class Tending:
     def _all(self, expired: Iterable[int], clock: int, utc: float) -> Iterator[Due]:
         state = self._state
         lead = state.lead() == self._incarnation
-        for number in expired:
+        for number in chain(expired, tuple(state.unsent), tuple(state.undeliverable)):
             transaction = state.transactions[number]
             if self._is_due(transaction):
-                yield ("transaction", number), self._timeout(transaction, utc)
-        for number in list(state.unsent):
-            transaction = state.transactions[number]
-            if self._is_due(transaction):
-                yield ("transaction", number), self._unsent(transaction, clock, utc)
-        for number in list(state.undeliverable):
-            transaction = state.transactions[number]
-            if self._is_due(transaction):
-                yield ("transaction", number), self._undeliverable(transaction, utc)
+                yield ("transaction", number), self._transaction(transaction, clock, utc)
         yield from self._networks(clock, utc)
         if lead:
             yield from self._advices(clock)
@@ -92,6 +84,11 @@ class Tending:
     def _is_due(self, transaction: Transaction) -> bool:
         waits = ("transaction", transaction.id) in self.outstanding
         return not waits and self._state.acting(transaction.owner) == self._incarnation
+
+    def _transaction(self, transaction: Transaction, clock: int, utc: float) -> Proposal:
+        if transaction.stage is Stage.UNDELIVERABLE:
+            return self._undeliverable(transaction, utc)
+        return self._unsent(transaction, clock, utc) if transaction.stage is Stage.UNSENT else self._timeout(transaction, utc)
 
     def _refusal(self, transaction: Transaction, reason: Reason, utc: float) -> tuple[Outcome, Frames]:
         outcome = self._wires[transaction.link].codec.refuse(transaction.original, reason)

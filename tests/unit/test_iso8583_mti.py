@@ -2,7 +2,7 @@
 
 import pytest
 
-from messages.iso8583.mti import KINDS, advice_mti, answer_mti, is_repeat, kind_of, may_reject, unmarked
+from messages.iso8583.mti import KINDS, advice_mti, answer_mti, is_repeat, kind_of, unmarked
 from messages.message import Kind, MessageError
 
 # without the version digit, the same in all
@@ -87,8 +87,3 @@ def test_a_notification_and_an_answer_want_none(mti: str) -> None:
 
 def test_an_advice_tells_of_a_request_in_its_class() -> None:
     assert [advice_mti(mti) for mti in ("0100", "0201", "1204", "2100")] == ["0120", "0220", "1224", "2120"]
-
-
-def test_an_administrative_message_is_never_rejected_by_another() -> None:
-    assert not any(may_reject(mti) for mti in ("0600", "0620", "1624", "2620", "0630"))
-    assert all(may_reject(mti) for mti in ("0200", "0420", "1804", "02", ""))
