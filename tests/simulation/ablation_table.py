@@ -4,24 +4,27 @@ import random
 from typing import Any
 
 import faults
+import faults_of_nodes as nodes
+import faults_of_others as others
 import msgspec
 import patches_of_advices as advices
 import patches_of_payments as payments
 import patches_of_the_log as log
 from patching import Ablate
+from plan import Fault, Maker, Plan
 from terminals import Habits
 
 
 class Focus(msgspec.Struct, frozen=True):
     """Which faults there are, with more traffic than a seed draws (0: as it draws). `alone`: one fault, one member of etcd."""
 
-    makers: tuple[faults.Maker, ...]
+    makers: tuple[Maker, ...]
     terminals: int = 4
     requests: int = 15  # of each
     alone: bool = False
     world: dict[str, Any] = {}  # of the plan's other attributes
 
-    def plan(self, seed: int) -> faults.Plan:
+    def plan(self, seed: int) -> Plan:
         plan = faults.draw(random.Random(seed), self.makers)
         if self.terminals:
             plan.terminals, plan.requests, plan.snapshot_entries = self.terminals, self.requests, 12
@@ -43,71 +46,71 @@ class Ablation(msgspec.Struct, frozen=True):
     pair: str = ""  # of which one is enough: the name of the entry that removes both
 
 
-def _etcd(text: str) -> faults.Maker:
-    return next(maker for maker in faults.ETCD if maker(random.Random(0)).text == f"etcd: {text}")
+def _etcd(text: str) -> Maker:
+    return next(maker for maker in others.ETCD if maker(random.Random(0)).text == f"etcd: {text}")
 
 
-def _lagging(dice: random.Random) -> faults.Fault:
+def _lagging(dice: random.Random) -> Fault:
     """The watch of one node shows nothing for a while: the other one is ahead of it."""
     name, seconds = dice.choice("ab"), 0.2 + 0.6 * dice.random()
-    return faults.Fault(f"etcd: the watch of {name} lags", lambda simulation: simulation.cluster.watch_lag(seconds, name=name))
+    return Fault(f"etcd: the watch of {name} lags", lambda simulation: simulation.cluster.watch_lag(seconds, name=name))
 
 
-def _issuer(kind: str) -> faults.Maker:
-    return lambda dice: faults.issuer(dice, kind)
+def _issuer(kind: str) -> Maker:
+    return lambda dice: others.issuer(dice, kind)
 
 
-def _at(*points: str) -> faults.Maker:
-    return lambda dice: faults.kill_at_a_point(dice, *points)
+def _at(*points: str) -> Maker:
+    return lambda dice: nodes.kill_at_a_point(dice, *points)
 
 
-def _late_opens(dice: random.Random) -> faults.Fault:
+def _late_opens(dice: random.Random) -> Fault:
     """A node dies while terminals come back, what it last sent to etcd late."""
-    again, late = faults.storm(dice), faults.kill_with_late_entries(dice)
+    again, late = others.storm(dice), nodes.kill_with_late_entries(dice)
 
     def strike(simulation: Any) -> None:
         again.strike(simulation)
         simulation.world.at(0.1, lambda: late.strike(simulation))
 
-    return faults.Fault(f"{again.text}, {late.text}", strike, 0.5)
+    return Fault(f"{again.text}, {late.text}", strike, 0.5)
 
 
-def _away_while_asked(dice: random.Random) -> faults.Fault:
+def _away_while_asked(dice: random.Random) -> Fault:
     """A network breaks its connections while the issuer is slow to answer."""
-    fault = faults.issuer_away(dice, "net")
+    fault = others.issuer_away(dice, "net")
 
     def strike(simulation: Any) -> None:
         simulation.issuer.late = 1.0
         simulation.world.at(0.1, lambda: fault.strike(simulation))
         simulation.world.at(0.2, lambda: setattr(simulation.issuer, "late", 0.0))
 
-    return faults.Fault(fault.text, strike, fault.lasts_s + 0.2)
+    return Fault(fault.text, strike, fault.lasts_s + 0.2)
 
 
-def _issuer_long_away(dice: random.Random) -> faults.Fault:
+def _issuer_long_away(dice: random.Random) -> Fault:
     """From the begin of the faults to their end."""
-    fault = faults.issuer_away(dice, "net")
+    fault = others.issuer_away(dice, "net")
 
     def strike(simulation: Any) -> None:
         simulation.issuer.away("net")
         simulation.world.at(1.5, simulation.issuer.there)
 
-    return faults.Fault(fault.text, strike, 1.5)
+    return Fault(fault.text, strike, 1.5)
 
 
 LATE = Focus((_etcd("requests are late"),))
 LATE_DEATH = Focus((_late_opens,), terminals=16, requests=3, alone=True)
-AWAY = Focus((faults.etcd_away,), terminals=0, alone=True)
-CUT_OFF = Focus((faults.cut_off,))
+AWAY = Focus((others.etcd_away,), terminals=0, alone=True)
+CUT_OFF = Focus((others.cut_off,))
 # withdrawals alone, over one network: more of them while sessions move
 PLAIN = {"habits": Habits(), "alt": False, "mall": False, "partial": 0.0, "window": 1}
-RESTART = Focus((faults.restart,), world=PLAIN)
+RESTART = Focus((nodes.restart,), world=PLAIN)
 SLOW = Focus((_etcd("slow"),))
-KILLS = Focus((faults.kill,))
-QUIET = Focus((faults.kill,), terminals=0)
+KILLS = Focus((nodes.kill,))
+QUIET = Focus((nodes.kill,), terminals=0)
 
-OVERTAKING = Focus((faults.kill,), world={"habits": Habits(overtakes=1.0)})
-BLOCKED = Focus((_etcd("requests are late"), faults.cut_sessions), world={"habits": Habits(overtakes=1.0)})
+OVERTAKING = Focus((nodes.kill,), world={"habits": Habits(overtakes=1.0)})
+BLOCKED = Focus((_etcd("requests are late"), others.cut_sessions), world={"habits": Habits(overtakes=1.0)})
 OFFLINE = {"habits": Habits(purchases=1.0, offline=1.0)}
 
 TABLE = (
@@ -122,14 +125,14 @@ TABLE = (
     Ablation("sealing", "no card data in clear outside of the process", 20, (log.sealed,)),
     Ablation("snapshot pointer guard", "the newest snapshot stays the newest", 60, (log.snapshot_pointer,), LATE),
     Ablation("truncation below the snapshot", "snapshot and log together hold everything", 60, (log.truncation_snapshot,),
-             Focus((faults.restart, faults.kill))),
+             Focus((nodes.restart, nodes.kill))),
     Ablation("truncation below what all have applied", "who lags reads on", 0, (log.truncation_applied,), CUT_OFF,
              pair="truncation and reload"),
     Ablation("reload of the snapshot", "who lags behind the log goes on from the snapshot", 0, (log.reload,), CUT_OFF,
              pair="truncation and reload"),
     Ablation("truncation and reload", "both", 80, (log.truncation_applied, log.reload), CUT_OFF),
     # takeover
-    Ablation("kill before adopt", "a former owner never writes again", 20, (log.kill_first,), Focus((faults.stop,))),
+    Ablation("kill before adopt", "a former owner never writes again", 20, (log.kill_first,), Focus((nodes.stop,))),
     Ablation("fence of the dead", "no entry of it after its heir's", 0, (log.rival_fence,), LATE_DEATH,
              pair="entries of the dead"),
     Ablation("rules ask who acts", "an entry of who is over changes nothing", 0, (payments.over_entries,), LATE_DEATH,
@@ -138,23 +141,23 @@ TABLE = (
     Ablation("mute until heir", "nobody acts whom the log does not know as heir", 20, (log.mute_until_heir,),
              Focus((_at("write.before", "consume.before", "apply.after"),))),
     Ablation("socket before entry", "every session of the log survives its node", 60, (log.share_first,),
-             Focus((faults.storm, faults.kill_in_a_turn))),
+             Focus((others.storm, nodes.kill_in_a_turn))),
     Ablation("no session while parted", "as before, where both live and one ends the other", 20, (payments.parted,),
-             Focus((faults.cut_handover, faults.storm))),
+             Focus((nodes.cut_handover, others.storm))),
     Ablation("drain before heir", "descriptors under way survive their sender", 80, (log.drain_first,),
-             Focus((_at("share.after"), faults.storm))),
+             Focus((_at("share.after"), others.storm))),
     Ablation("gather before heir", "sockets of the peer's store are waited for", 60, (log.gather_first,),
-             Focus((faults.kill_in_turn,))),
+             Focus((nodes.kill_in_turn,))),
     Ablation("mute while moving", "a session that is handed over has one owner", 80, (log.moving_mute,),
-             Focus((faults.restart, _lagging))),
+             Focus((nodes.restart, _lagging))),
     Ablation("leaving, by record", "a node that leaves is not given back what it gave", 80, (log.leaving,),
-             Focus((faults.restart,))),
+             Focus((nodes.restart,))),
     Ablation("no move to who leaves", "as before, where both cross", 0, (log.leaving_rule,), RESTART,
              pair="sessions for who leaves"),
     Ablation("nothing is offered to who leaves", "as before", 0, (log.leaving_offered,), RESTART,
              pair="sessions for who leaves"),
     Ablation("sessions for who leaves", "both", 140, (log.leaving_rule, log.leaving_offered), RESTART),
-    Ablation("quarantine", "a frame ends two processes at the most", 20, (payments.quarantine,), Focus((faults.poison,))),
+    Ablation("quarantine", "a frame ends two processes at the most", 20, (payments.quarantine,), Focus((others.poison,))),
     # streams
     Ablation("the kernel counts", "a stream goes on at the exact byte", 20, (payments.kernel_counters,), KILLS),
     Ablation("SYN is no output", "as before, where we connected", 20, (payments.syn_counted,), KILLS),
@@ -162,29 +165,29 @@ TABLE = (
     Ablation("consume after apply", "input that no entry has stays in the kernel", 20, (payments.consume_after,)),
     Ablation("write after apply", "nothing is told that the log does not know", 20, (payments.write_after,)),
     Ablation("outbox until acknowledged", "what did not arrive is known not to have", 60, (payments.until_acknowledged,),
-             Focus((faults.leave,))),
+             Focus((others.leave,))),
     Ablation("input in order", "no input is taken twice or left out", 0, (payments.order_of_input,), QUIET, pair="input once"),
     Ablation("one offer at a time", "as before; and duplicates in the log's order", 0,
              (payments.one_offer, payments.duplicates_applied), QUIET,
              pair="input once"),
     Ablation("input once", "both", 20, (payments.order_of_input, payments.one_offer, payments.duplicates_applied), QUIET),
     # payments
-    Ablation("duplicates", "nothing is forwarded twice", 20, (payments.duplicates,), Focus((faults.storm,))),
+    Ablation("duplicates", "nothing is forwarded twice", 20, (payments.duplicates,), Focus((others.storm,))),
     Ablation("duplicates in the log's order", "as before, where both nodes read one of them", 60,
              (payments.duplicates_applied,),
-             Focus((faults.storm, _etcd("requests are late")))),
+             Focus((others.storm, _etcd("requests are late")))),
     Ablation("STANs by node", "both nodes never give the same", 0, (payments.stan_parity,), SLOW, pair="STANs"),
     Ablation("STANs in the log's order", "one that is pending is not used", 0, (payments.stan_applied,), SLOW, pair="STANs"),
     Ablation("STANs", "both", 20, (payments.stan_parity, payments.stan_applied), SLOW),
     Ablation("undeliverable is undone", "an approval that nobody got does not stand", 20, (payments.undeliverable,),
-             Focus((faults.leave,))),
+             Focus((others.leave,))),
     Ablation("delivered is not undone", "an approval that was got stands", 20, (payments.delivered,)),
     Ablation("late answers are absorbed", "a declined request is not approved afterwards", 20, (payments.late_answers,),
              Focus((_issuer("late"),))),
     Ablation("first decision", "a second answer decides nothing", 60, (payments.first_decision, payments.answered_before),
              Focus((_issuer("twice"), _etcd("slow")))),
     Ablation("advices until acknowledged", "a reversal arrives", 20, (payments.advice_acknowledged,),
-             Focus((faults.reversals_unheard,))),
+             Focus((others.reversals_unheard,))),
     Ablation("log time by the first of two ticks", "no stretch of time counts twice", 60, (payments.first_of_two_ticks,),
              Focus((_etcd("requests are lost"), _etcd("requests are late")))),
     # advices
@@ -199,7 +202,7 @@ TABLE = (
              Focus((_etcd("slow"),), world={"habits": Habits(overtakes=1.0)})),
     Ablation("reversed once", "its terminal's reversal and the switch's are one", 40, (advices.reversed_once,),
              Focus((_issuer("loss"),), world={"habits": Habits(overtakes=1.0)})),
-    Ablation("kept before acknowledged", "no advice is lost", 20, (advices.kept_first,), Focus((faults.kill,), world=OFFLINE)),
+    Ablation("kept before acknowledged", "no advice is lost", 20, (advices.kept_first,), Focus((nodes.kill,), world=OFFLINE)),
     Ablation("order of each original", "a completion is not booked after its reversal", 40, (advices.order_of_originals,),
              Focus((_issuer("busy"),), world={"window": 4, "habits": Habits(completes=1.0, cancels=1.0)})),
     Ablation("one copy at a time", "no two are outstanding", 20, (advices.one_copy,), Focus((_issuer("late"),), world=OFFLINE)),

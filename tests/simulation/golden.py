@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 from drawing import ALIVE, DEAD, STOPPED, Drawing
-from faults import Plan
+from plan import Plan
 from simulation import PORTS, Simulation, configuration
 from tcp import OUTPUT
 from terminals import Habits, Terminal

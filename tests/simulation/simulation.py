@@ -17,6 +17,7 @@ from interpose import PathTwin, installed
 from issuer import Issuer
 from msgspec.structs import replace
 from outside import BIN
+from plan import Plan
 from sockets import FcntlModule, Network, SocketModule
 from terminals import Terminal
 from units import Unit
@@ -62,7 +63,7 @@ def _key_file() -> str:
     return str(path)
 
 
-def configuration(plan: "faults.Plan") -> Config:
+def configuration(plan: Plan) -> Config:
     """The pair's configuration, with timers that make a run short."""
     listens = [name for name in PORTS if name == "pos" or plan.mall]
     leads = [name for name in NETWORKS if name == "net" or plan.alt]
@@ -102,7 +103,7 @@ def configuration(plan: "faults.Plan") -> Config:
 class Simulation:
     """The world of one seed. `plan` replaces the faults that the seed would choose."""
 
-    def __init__(self, seed: int, *, tracing: bool = False, plan: "faults.Plan | None" = None) -> None:
+    def __init__(self, seed: int, *, tracing: bool = False, plan: Plan | None = None) -> None:
         world = self.world = World(seed)
         world.tracing = tracing
         self.plan = plan or faults.draw(world.dice)
@@ -243,7 +244,7 @@ class Simulation:
             process.kill()
 
 
-def simulate(seed: int, *, tracing: bool = False, plan: "faults.Plan | None" = None) -> Result:
+def simulate(seed: int, *, tracing: bool = False, plan: Plan | None = None) -> Result:
     """Run one seed. A seed that failed is run again with a trace by the caller."""
     collecting = gc.isenabled()
     gc.disable()  # what a collection finalises must not depend on chance

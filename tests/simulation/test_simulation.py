@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 
 import faults
+import faults_of_nodes as nodes
+import faults_of_others as others
 import pytest
+from plan import Fault, Plan
 from simulation import Simulation, simulate
 
 from switch.points import POINTS
@@ -44,7 +47,7 @@ def test_a_seed_is_one_history(seed: int) -> None:
         assert found.stdout.splitlines() == lines
 
 
-def _kind(fault: faults.Fault) -> str:
+def _kind(fault: Fault) -> str:
     """Its text without what differs from one to the next."""
     return re.sub(r"-?\d[\d.]*|\b[ab]\b", "#", fault.text)
 
@@ -68,8 +71,8 @@ def test_who_comes_back_before_the_survivor_reads_the_log_again_leaves_it_alive(
             if stream.process.name == "b":
                 stream.lagging_until = simulation.world.now + 2.0
 
-    plan = faults.Plan(faults=[(0.0, faults.Fault("kill a", lambda it: it.kill("a", "alone")))])
-    plan.faults += [(0.1, faults.Fault("etcd ends", etcd_ends)), (1.2, faults.Fault("b reads late", slow_watch, 2.0))]
+    plan = Plan(faults=[(0.0, Fault("kill a", lambda it: it.kill("a", "alone")))])
+    plan.faults += [(0.1, Fault("etcd ends", etcd_ends)), (1.2, Fault("b reads late", slow_watch, 2.0))]
     result = Simulation(seed, plan=plan).run()
     assert not result.violation and result.kills == 1
 
@@ -77,8 +80,8 @@ def test_who_comes_back_before_the_survivor_reads_the_log_again_leaves_it_alive(
 @pytest.mark.parametrize("seed", range(4))
 def test_who_comes_back_to_a_peer_that_stands_still_replaces_it(seed: int) -> None:
     """Found by seed 3: a was stopped, b killed; b greeted a, which held b's address, and could never serve."""
-    stopped = faults.Fault("stop a", lambda it: it.units["a"].process.stop(), 3.0)
-    plan = faults.Plan(store=True, faults=[(0.0, stopped), (0.2, faults.Fault("kill b", lambda it: it.kill("b", "too")))])
+    stopped = Fault("stop a", lambda it: it.units["a"].process.stop(), 3.0)
+    plan = Plan(store=True, faults=[(0.0, stopped), (0.2, Fault("kill b", lambda it: it.kill("b", "too")))])
     simulation = Simulation(seed, plan=plan)
     simulation.checks.resets_excused = True  # two at once
     result = simulation.run()
@@ -89,7 +92,7 @@ def test_who_comes_back_to_a_peer_that_stands_still_replaces_it(seed: int) -> No
 def test_of_two_that_cannot_share_sockets_neither_opens_sessions_that_would_end_with_it(seed: int) -> None:
     """Found by seeds 1915 and 7955: until a ended b, b accepted, and a never had those sockets."""
     random_ = random.Random(seed)
-    plan = faults.Plan(faults=[(0.0, faults.cut_handover(random_)), (0.1, faults.storm(random_))])
+    plan = Plan(faults=[(0.0, nodes.cut_handover(random_)), (0.1, others.storm(random_))])
     result = Simulation(seed, plan=plan).run()
     assert not result.violation and result.kills == 1
 
@@ -97,7 +100,7 @@ def test_of_two_that_cannot_share_sockets_neither_opens_sessions_that_would_end_
 @pytest.mark.parametrize("seed", range(12))
 def test_older_software_that_leaves_is_given_nothing_back(seed: int) -> None:
     """Found by seeds 1434 and 6612: with entries of version 1 the newer node took who was leaving for one with no share."""
-    plan = faults.Plan(old=True, faults=[(0.0, faults.upgrade(random.Random(seed)))])
+    plan = Plan(old=True, faults=[(0.0, nodes.upgrade(random.Random(seed)))])
     result = Simulation(seed, plan=plan, tracing=True).run()
     lines = [line.split(maxsplit=2) for line in result.lines]
     older = [(number, who) for number, (_, who, text) in enumerate(lines) if text == "is upgraded"]
@@ -113,6 +116,6 @@ def test_a_run_has_not_settled_while_nodes_leave(seed: int) -> None:
 
     With seed 30 the end of one, by the entry that its peer leaves, came before that had written its last output.
     """
-    away = faults.Fault("etcd: no quorum", lambda it: it.cluster.quorum_loss(1.3), 1.5)
-    plan = faults.Plan(old=True, faults=[(0.0, away), (0.02, faults.upgrade(random.Random(seed)))])
+    away = Fault("etcd: no quorum", lambda it: it.cluster.quorum_loss(1.3), 1.5)
+    plan = Plan(old=True, faults=[(0.0, away), (0.02, nodes.upgrade(random.Random(seed)))])
     assert not Simulation(seed, plan=plan).run().violation

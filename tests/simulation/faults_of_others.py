@@ -1,0 +1,201 @@
+"""What happens around the nodes: to etcd, to the network, to terminals and issuers."""
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from plan import Fault, Maker, duration, either
+
+if TYPE_CHECKING:
+    from simulation import Simulation
+
+# --- etcd
+
+
+def _etcd(text: str, act: Callable[[Any, random.Random], None]) -> Maker:
+    def make(dice: random.Random) -> Fault:
+        own = random.Random(dice.getrandbits(32))
+        return Fault(f"etcd: {text}", lambda simulation: act(simulation.cluster, own))
+
+    return make
+
+
+def _for(etcd: Any, dice: random.Random, begin: Callable[[float], None], chance: float) -> None:
+    begin(chance)
+    etcd.world.at(duration(dice, 0.5), lambda: begin(0.0))
+
+
+ETCD = [
+    _etcd("requests are lost", lambda etcd, dice: _for(etcd, dice, etcd.lose_requests, 0.3)),
+    _etcd("answers are lost", lambda etcd, dice: _for(etcd, dice, etcd.lose_replies, 0.3)),
+    _etcd("requests are late", lambda etcd, dice: _for(etcd, dice, lambda chance: etcd.delay_requests(chance, 1.5), 0.3)),
+    _etcd("answers come in pieces", lambda etcd, dice: etcd.fragment(0.3)),
+    _etcd("is compacted", lambda etcd, dice: etcd.compact()),
+    _etcd("a member stops", lambda etcd, dice: etcd.stop_member(dice.randrange(len(etcd.members)), duration(dice, 0.8))),
+    _etcd("a member ends", lambda etcd, dice: etcd.restart_member(dice.randrange(len(etcd.members)), duration(dice, 0.8))),
+    _etcd("a node is cut off", lambda etcd, dice: etcd.cut(either(dice), duration(dice, 1.5))),
+    _etcd("down", lambda etcd, dice: etcd.down(duration(dice, 0.8))),
+    _etcd("elects a leader", lambda etcd, dice: etcd.leader_change(duration(dice, 0.5))),
+    _etcd("has no quorum", lambda etcd, dice: etcd.quorum_loss(duration(dice, 0.8))),
+    _etcd("slow", lambda etcd, dice: etcd.slow(dice.choice((5, 30)), duration(dice, 0.8))),
+    _etcd("watches lag", lambda etcd, dice: etcd.watch_lag(duration(dice, 0.8))),
+    _etcd("a watch loses an event", lambda etcd, dice: etcd.lose_event()),
+    _etcd("leases expire", lambda etcd, dice: etcd.expire_leases()),
+]
+
+
+def cut_off(dice: random.Random) -> Fault:
+    """One node alone is away from etcd, for long enough that the log is truncated above what it has applied."""
+    name, seconds = either(dice), 1.5 + dice.random()
+
+    def strike(simulation: "Simulation") -> None:
+        simulation.node_fault()
+        simulation.cluster.cut(name, seconds)
+        simulation.busy_until = max(simulation.busy_until, simulation.world.now + seconds)
+
+    return Fault(f"etcd: {name} is cut off for {seconds * 1000:.0f} ms", strike, seconds)
+
+
+def etcd_away(dice: random.Random) -> Fault:
+    """For longer than a request's timer. If that is all that happens, none that is older is forwarded afterwards."""
+    seconds = 1.6 + dice.random()
+
+    def strike(simulation: "Simulation") -> None:
+        simulation.node_fault()
+        simulation.cluster.down(seconds, refusing=True)
+        simulation.busy_until = max(simulation.busy_until, simulation.world.now + seconds)
+        if simulation.plan.members == len(simulation.plan.faults) == 1:  # else a late attempt may win over its settling
+            simulation.checks.etcd_away(1.5)
+
+    return Fault(f"etcd: away for {seconds * 1000:.0f} ms", strike, seconds)
+
+
+# --- the network
+
+
+def break_sessions(dice: random.Random) -> Fault:
+    """RST, by something in between."""
+    own = random.Random(dice.getrandbits(32))
+
+    def strike(simulation: "Simulation") -> None:
+        simulation.checks.resets_excused = True
+        connections = simulation.network.connections()
+        # not while an acknowledgement is under way: an answer that arrived without one counts as undelivered and is reversed
+        quiet = [wire for wire in connections if all(end.written == end.acked for end in (wire.connecting, wire.accepted))]
+        for connection in own.sample(quiet, min(len(quiet), own.randrange(1, 4))):
+            simulation.network.break_(connection)
+
+    return Fault("sessions break", strike)
+
+
+def cut_sessions(dice: random.Random) -> Fault:
+    """Nothing arrives for a while."""
+    own, seconds = random.Random(dice.getrandbits(32)), duration(dice, 0.6)
+
+    def strike(simulation: "Simulation") -> None:
+        connections = simulation.network.connections()
+        for connection in own.sample(connections, min(len(connections), own.randrange(1, 4))):
+            simulation.network.cut(connection, seconds)
+
+    return Fault(f"sessions are cut for {seconds * 1000:.0f} ms", strike)
+
+
+def leave(dice: random.Random) -> Fault:
+    """A terminal goes away for good, an answer on its way; half of the time its line was dead before."""
+    pick, after, cut = dice.random(), 0.001 + dice.expovariate(1.0) * 0.01, dice.random() < 0.5
+
+    def strike(simulation: "Simulation") -> None:
+        terminals = simulation.terminals
+        terminal = terminals[int(pick * len(terminals))]
+        terminal.leaving_s, terminal.cut_s = (0.25 + after, after) if cut else (after, 0.0)
+
+    return Fault(f"a terminal goes away for good{' on a dead line' if cut else ''}", strike)
+
+
+def storm(dice: random.Random) -> Fault:
+    """All terminals reset their connections and come back at once."""
+
+    def strike(simulation: "Simulation") -> None:
+        for terminal in simulation.terminals:
+            terminal.reset()
+
+    return Fault("all terminals reconnect", strike)
+
+
+def hang_up(dice: random.Random) -> Fault:
+    """One terminal resets its connection, an answer on its way, and comes back."""
+    pick, after = dice.random(), 0.001 + dice.expovariate(1.0) * 0.01
+
+    def strike(simulation: "Simulation") -> None:
+        terminals = simulation.terminals
+        terminals[int(pick * len(terminals))].hangs_up_s = after
+
+    return Fault("a terminal reconnects", strike)
+
+
+def poison(dice: random.Random) -> Fault:
+    """A frame that ends who parses it: two owners die of it, then it is quarantined."""
+    pick = dice.random()
+
+    def strike(simulation: "Simulation") -> None:
+        simulation.checks.resets_excused = True
+        terminals = simulation.terminals
+        terminals[int(pick * len(terminals))].poison = True
+
+    return Fault("a terminal sends a poison frame", strike)
+
+
+# --- the issuer
+
+
+def issuer(dice: random.Random, *kinds: str) -> Fault:
+    kind, chance = dice.choice(kinds or ("loss", "late", "twice", "decline", "partial", "busy")), 0.2 + 0.6 * dice.random()
+    seconds = duration(dice, 1.0)
+
+    def strike(simulation: "Simulation") -> None:
+        setattr(simulation.issuer, kind, chance)
+        usual = simulation.plan.partial if kind == "partial" else 0.0
+        simulation.world.at(seconds, lambda: setattr(simulation.issuer, kind, usual))
+
+    return Fault(f"issuer: {kind} {chance:.1f} for {seconds * 1000:.0f} ms", strike)
+
+
+def reversals_unheard(dice: random.Random) -> Fault:
+    """Answers get lost, and then the reversals that follow do before the issuer has seen them."""
+    seconds = 1.0 + duration(dice, 0.5)
+
+    def strike(simulation: "Simulation") -> None:
+        own = simulation.issuer
+        own.loss, own.unheard = 0.5, 0.7
+        simulation.world.at(seconds, lambda: setattr(own, "unheard", 0.0))
+
+    return Fault(f"issuer: answers are lost, and reversals for {seconds * 1000:.0f} ms", strike)
+
+
+def advices_refused(dice: random.Random) -> Fault:
+    """For good: they are parked for an operator."""
+    return issuer(dice, "refuse")
+
+
+def issuer_away(dice: random.Random, *links: str) -> Fault:
+    """A network, or all of them, breaks its connections and does not listen for a while."""
+    away, seconds = links or dice.choice((("net",), ("net", "alt"), ("net", "alt"))), duration(dice, 1.0)
+
+    def strike(simulation: "Simulation") -> None:
+        for link in away:
+            simulation.issuer.away(link)
+        simulation.world.at(seconds, simulation.issuer.there)
+
+    return Fault(f"issuer: away from {' and '.join(away)} for {seconds * 1000:.0f} ms", strike, seconds)
+
+
+def issuer_stuck(dice: random.Random) -> Fault:
+    """A network takes nothing more, and then breaks its connections: what was not written to it was never asked."""
+    seconds = duration(dice, 0.3)
+
+    def strike(simulation: "Simulation") -> None:
+        simulation.issuer.stuck("net")
+        simulation.world.at(0.1, lambda: simulation.issuer.away("net"))
+        simulation.world.at(0.1 + seconds, simulation.issuer.there)
+
+    return Fault(f"issuer: stuck, and away for {seconds * 1000:.0f} ms", strike, seconds + 0.1)
