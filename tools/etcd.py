@@ -6,6 +6,7 @@ with Etcd(directory, members=3) as etcd:
 """
 
 import contextlib
+import http.client
 import json
 import os
 import random
@@ -264,5 +265,8 @@ class Etcd:
     def _http(self, number: int, path: str) -> bytes:
         context = self.certificates.context() if self.certificates else None
         with urllib.request.urlopen(self.endpoints[number] + path, timeout=2, context=context) as response:
-            data: bytes = response.read()
+            try:
+                data: bytes = response.read()
+            except http.client.HTTPException as error:  # the member has died in the middle of its answer
+                raise ConnectionError(f"{self.endpoints[number]}{path}: {error!r}") from error
             return data
