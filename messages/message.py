@@ -141,7 +141,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     network_function: NetworkFunction | None = None
     summary: Summary = Summary()  # of a REQUEST or ADVICE
     date: str = ""  # business date (DE15) of a CUTOVER
-    flaw: str = ""  # what its link's presence rules find wrong with a REQUEST or ADVICE: "DE41 missing"
+    flaw: str = ""  # what is wrong with it by its link's presence rules, or with a cutover's date: "DE41 missing"
 
     def __repr__(self) -> str:
         return f"Message({self.kind.name} {self.attributes.type})"

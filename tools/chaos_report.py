@@ -20,7 +20,7 @@ from tools.demo import Report, Sample
 from tools.kills import Kill, Spread
 from tools.record import lives
 
-_EVENT = re.compile(r" ((?:transaction|advice)\.\w+)| input\.absorbed .*reason='?((?:late|unmatched) answer)")
+_EVENT = re.compile(r" ((?:transaction|advice|answer)\.\w+)")
 KILLS_MIN = 30  # the rule of three wants no fewer
 
 
@@ -56,7 +56,7 @@ class Row(msgspec.Struct, frozen=True):
 class ChaosReport(Report, kw_only=True):
     """What tools/chaos writes as JSON. takeover: of the kills that end a node at once, not of those that silence it.
 
-    reversed, advices: of the terminals' requests. events: what the nodes logged of transactions and advices, by name.
+    reversed, advices: of the terminals' requests. events: what the nodes logged of transactions, answers and advices, by name.
     failure_bound_per_kill: see `failure_bound`; None when something was found.
     """
 
@@ -101,7 +101,7 @@ def events(directory: Path) -> dict[str, int]:
     counted: collections.Counter[str] = collections.Counter()
     for log in sorted(directory.glob("node-*.log")):
         with log.open(errors="replace") as lines:
-            counted.update(found[1] or found[2] for found in map(_EVENT.search, lines) if found)
+            counted.update(found[1] for found in map(_EVENT.search, lines) if found)
     return dict(sorted(counted.items()))
 
 

@@ -31,7 +31,7 @@ from messages.iso8583.record import (
 )
 from messages.iso8583.references import read_reference, reference_of
 from messages.iso8583.rules import RULES
-from messages.iso8583.stamps import Moment
+from messages.iso8583.stamps import Moment, is_date
 from messages.iso8583.summaries import Summaries
 from messages.message import (
     Attributes,
@@ -107,6 +107,11 @@ class Iso8583Codec:
         currency, amount = self._summaries.money(fields)
         attributes = Attributes(mti, account(fields)[:_BIN_DIGITS], "", fields.get(3, ""), currency, amount)
         function = self._network_function(fields) if kind in _NETWORK else None
+        date = flaw = ""
+        if function is NetworkFunction.CUTOVER:
+            date, flaw = _cutover(fields)
+        elif self._presence is not None and kind in _ASKS:
+            flaw = self._presence.flaw(mti, fields)
         return Message(
             kind,
             attributes,
@@ -118,8 +123,8 @@ class Iso8583Codec:
             self._outcome(body, kind) if kind in _ANSWERS or kind is Kind.NETWORK_ANSWER else None,
             function,
             self._summaries.of(mti, kind, fields, currency, amount) if kind in _ASKS else _NO_SUMMARY,
-            fields.get(_DATE, "") if function is NetworkFunction.CUTOVER else "",
-            self._presence.flaw(mti, fields) if self._presence is not None and kind in _ASKS else "",
+            date,
+            flaw,
         )
 
     def original(self, message: Message) -> bytes:
@@ -237,7 +242,8 @@ class Iso8583Codec:
         body: Iso8583 = message.body
         echoed = (*self._rules.identifying, *self._rules.echoed)
         raw = {number: body.raw[number] for number in echoed if number in body.raw}
-        raw[39] = self.dialect.encode_field(39, self._codes.accepted(body.mti[1]))
+        code = self._codes.refused[Reason.FORMAT] if message.flaw else self._codes.accepted(body.mti[1])
+        raw[39] = self.dialect.encode_field(39, code)
         return self.dialect.assemble(answer_mti(body.mti), raw)
 
     def _check_options(self) -> None:
@@ -339,3 +345,11 @@ class Iso8583Codec:
     def _require_version(self, source: Dialect) -> None:
         if source.version != self.dialect.version:
             raise MessageError(f"ISO 8583:{source.version} is not translated to {self.dialect.version}", "MTI", 0)
+
+
+def _cutover(fields: Mapping[int, str]) -> tuple[str, str]:
+    """The business date that a cutover announces in DE15 ("": none), and what is wrong with it."""
+    date = fields.get(_DATE, "")
+    if date and not is_date(date):
+        return "", f"DE{_DATE}: there is no such date"
+    return date, ""

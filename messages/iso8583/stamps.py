@@ -119,6 +119,18 @@ def _day_and_hour(text: str, utc: int) -> str:
     return f"{found.year % 10}{found.timetuple().tm_yday:03d}{found.hour:02d}"
 
 
+def is_date(text: str) -> bool:
+    """Whether it may be a date: MMDD, YYMMDD or CCYYMMDD. The 29th of February is one where no year is given."""
+    century_and_year = {4: "2000", 6: "20", 8: ""}.get(len(text))
+    if century_and_year is None or not text.isdecimal():
+        return False
+    try:
+        datetime.strptime(century_and_year + text, "%Y%m%d").replace(tzinfo=UTC)
+    except ValueError:
+        return False
+    return True
+
+
 def _parsed(text: str, utc: float) -> datetime | None:
     """MMDDhhmmss (in the year that brings it near `utc`), YYMMDDhhmmss or CCYYMMDDhhmmss, taken as UTC."""
     if not text.isdecimal() or len(text) not in (10, 12, 14):

@@ -8,6 +8,8 @@ from switch.core.apply_outcomes import copy_settled
 from switch.core.apply_payments import forward_ended
 from switch.core.fold import Fold, queued, rule
 from switch.core.proposals import (
+    LATE_ANSWER,
+    UNMATCHED_ANSWER,
     Absorb,
     Acked,
     Connected,
@@ -112,6 +114,9 @@ def ended(fold: Fold, session: Session, offset: int, reason: str, written: int =
               input=session.applied, output=session.output, acked=session.acked)  # fmt: skip
 
 
+_ABSORBED = {LATE_ANSWER: "answer.late", UNMATCHED_ANSWER: "answer.unmatched"}  # these are counted on their own
+
+
 @rule(Absorb)
 def absorb(fold: Fold, p: Absorb) -> bool:
     session = fold.taken(p)
@@ -119,7 +124,8 @@ def absorb(fold: Fold, p: Absorb) -> bool:
         return False
     fold.put(queued(session, p.frame, Role.NETWORK))
     if p.reason:
-        fold.note("input.absorbed", session=p.session, link=session.link, offset=p.start, reason=p.reason)
+        name = next((name for text, name in _ABSORBED.items() if p.reason.startswith(text)), "input.absorbed")
+        fold.note(name, session=p.session, link=session.link, offset=p.start, reason=p.reason)
     return True
 
 
@@ -147,9 +153,12 @@ def network_request(fold: Fold, p: NetworkRequest) -> bool:
     if session is None:
         return False
     wait = session.network
-    if p.function is NetworkFunction.CUTOVER and p.date:
-        fold.state.put_date(session.link, p.date)
-        fold.note("link.cutover", session=session.id, link=session.link, date=p.date)
+    if p.function is NetworkFunction.CUTOVER:
+        if p.date:
+            fold.state.put_date(session.link, p.date)
+            fold.note("link.cutover", session=session.id, link=session.link, date=p.date)
+        else:
+            fold.note("link.cutover_without_date", session=session.id, link=session.link, offset=p.start)
     if p.function is NetworkFunction.SIGN_OFF:
         session = replace(session, ready=False, network=None if session.accepted else _pause(fold, session, p.function))
         fold.note("link.signed_off", session=session.id, link=session.link)

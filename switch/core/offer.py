@@ -20,7 +20,9 @@ from messages.message import (
 )
 from switch.core.originals import Standing, barred, find
 from switch.core.proposals import (
+    LATE_ANSWER,
     NOTHING,
+    UNMATCHED_ANSWER,
     Absorb,
     AdviceAnswer,
     Answer,
@@ -280,8 +282,9 @@ class Offers:
             if advice is not None:
                 verdict = self._wires[place.link.name].codec.verdict(message.outcome)
                 return AdviceAnswer(*place.span, advice, message.match_key, verdict, message.outcome.code)
-            late = found in self._late
-            return Absorb(*place.span, "late answer" if late else f"unmatched answer{self._nearest(place.link, message)}")
+            if found in self._late:
+                return Absorb(*place.span, LATE_ANSWER)
+            return Absorb(*place.span, f"{UNMATCHED_ANSWER}{self._nearest(place.link, message)}")
         if message.outcome.decision is Decision.INTERIM:
             return Absorb(*place.span, "interim status")
         transaction = state.transactions[number]
@@ -323,6 +326,6 @@ class Offers:
     def _network_answer(self, place: Place, message: Message) -> Input:
         wait = place.session.network
         if wait is None or wait.match_key != message.match_key:
-            return Absorb(*place.span, "unmatched network management answer")
+            return Absorb(*place.span, f"{UNMATCHED_ANSWER} of network management")
         approved = message.outcome is None or message.outcome.decision is Decision.APPROVED
         return NetworkAnswer(*place.span, wait.match_key, approved)

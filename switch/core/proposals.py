@@ -165,6 +165,10 @@ class NetworkAnswer(Input, frozen=True, tag="network-answer"):
     approved: bool
 
 
+LATE_ANSWER = "late answer"  # how the reason of an Absorb begins
+UNMATCHED_ANSWER = "unmatched answer"
+
+
 class Absorb(Input, frozen=True, tag="absorb"):
     """Input that changes nothing else: keep-alives, late or unmatched answers, what the link is told to ignore."""
 

@@ -181,7 +181,7 @@ def test_an_issuer_that_loses_delays_and_repeats_and_terminals_agree_in_the_end(
     assert report.reversed > 0 and report.advices > 0
     stored = report.reversed + report.advices
     assert report.events["advice.stored"] >= stored and report.events["transaction.timeout"] > 0
-    assert report.events["advice.refused"] > 0 and report.events["unmatched answer"] > 0
+    assert report.events["advice.refused"] > 0 and report.events["answer.unmatched"] > 0
 
 
 def test_a_node_that_ends_without_being_meant_to_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

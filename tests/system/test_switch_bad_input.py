@@ -147,7 +147,7 @@ def test_an_answer_that_nobody_waits_for_is_absorbed(switch: Switch, traffic: Tr
     with Wire(switch.ports.terminals["b"]) as wire:
         wire.request(card_request(mti="0210", pan=DECLINED_PAN, de39="00"))
         assert wire.ask(card_request(pan=DECLINED_PAN))[39] == "51"
-        row = until(lambda: log_lines(switch, "input.absorbed", "unmatched"), "the answer to be absorbed")
+        row = until(lambda: log_lines(switch, "answer.unmatched"), "the answer to be absorbed")
         assert "session=" in row[-1]
 
 

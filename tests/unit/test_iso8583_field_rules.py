@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from iso8583_samples import PAN, purchase_mti, sample
 
 from messages.iso8583 import Iso8583Codec, Iso8583Options, shipped_dialects
-from messages.iso8583.stamps import Moment, stamp
+from messages.iso8583.stamps import Moment, is_date, stamp
 from messages.message import Cause, Message, MessageError, NetworkFunction, Reason
 
 UTC = 1795350896.0  # 2026-11-22 12:34:56, day 326
@@ -349,3 +349,14 @@ def test_whatever_the_rules_untouched_fields_pass_byte_for_byte(target: str, dat
     assert {number: part for number, part in after.raw.items() if number not in touched} == expected
     assert codec.decode(outbound.payload).match_key == outbound.match_key
     assert PAN not in repr(codec.options)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("0302", True), ("0229", True), ("1231", True), ("260302", True), ("20260302", True), ("9999", False), ("0230", False),
+        ("0000", False), ("270229", False), ("", False), ("302", False), ("03o2", False), ("20261301", False),
+    ],
+)  # fmt: skip
+def test_what_may_be_a_date(text: str, is_one: bool) -> None:
+    assert is_date(text) is is_one
