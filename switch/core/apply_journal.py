@@ -54,7 +54,8 @@ def record_finished(fold: Fold, transaction: Transaction) -> None:
     """Counts for the source, once."""
     if transaction.booked:
         return
-    _keep(fold, _item(fold, JournalKind.REQUEST, transaction))
+    if fold.rules.limits.journal_waiting_max:
+        _keep(fold, _item(fold, JournalKind.REQUEST, transaction))
     what = decided(transaction.outcome)
     amount = transaction.approved if what is Counted.APPROVED else transaction.summary.amount
     count(fold, transaction.link, transaction.source_date, what, transaction.summary, amount)

@@ -1,5 +1,7 @@
 """Rules of requests: accepted once, answered once; repeats, timeouts, what could not be sent, what reached nobody."""
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from messages.message import Decision
@@ -96,13 +98,14 @@ def _carries(fold: Fold, p: Request | Resend) -> bool:
     )
 
 
-def _rates(fold: Fold, p: Request | Resend) -> list[tuple[str, int]]:
+def _rates(fold: Fold, p: Request | Resend) -> Sequence[tuple[str, int]]:
     """What is limited of the link and the route: keys and requests a second."""
     route, link = fold.routes.get(p.route), fold.links[p.target]
-    limits = [(f"link/{p.target}", link.rate_max)] if link.rate_max else []
-    if route is not None and route.rate_max:
-        limits.append((f"route/{p.route}", route.rate_max))
-    return limits
+    of_route = route.rate_max if route is not None else 0
+    if not of_route and not link.rate_max:
+        return ()
+    limits = (f"link/{p.target}", link.rate_max), (f"route/{p.route}", of_route)
+    return [(key, limit) for key, limit in limits if limit]
 
 
 def _route_room(fold: Fold, name: str) -> bool:

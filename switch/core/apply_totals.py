@@ -4,6 +4,8 @@ A link that is asked (source) counts the final outcome that it was told; a link 
 answered, so a request without an answer is in no total of its target, and neither is the reversal that follows it.
 """
 
+from functools import lru_cache
+
 from msgspec.structs import replace
 
 from messages.facts import NUMBER_MAX
@@ -40,6 +42,7 @@ def count(fold: Fold, link: str, date: str, what: Counted, summary: Summary, amo
     state.put_total(key, replace(old, count=old.count + 1, amount=min(old.amount + amount, NUMBER_MAX)))
 
 
+@lru_cache(maxsize=4096)  # formatting costs more than the rest of counting
 def _key(link: str, date: str, profile: str, currency: str, what: Counted) -> str:
     return f"{link}|{date}|{profile}|{currency}|{what}"
 

@@ -5,6 +5,7 @@ how to undo it until `commit`. Nothing here depends on the order in which a dict
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from hashlib import blake2b, sha256
 from typing import Any
 
@@ -35,12 +36,17 @@ _OVER = (Status.LEFT, Status.DEAD)
 
 def outcome_key(link: str, duplicate_key: bytes) -> bytes:
     """The key of an outcome or a request in flight: its source link and the link's duplicate key."""
-    return link.encode() + b"\0" + duplicate_key
+    return _prefix(link) + duplicate_key
 
 
 def original_key(link: str, identity: bytes) -> bytes:
     """The key under which what refers to a message finds it: its source link and the identity of the message."""
-    return link.encode() + b"\0" + identity
+    return _prefix(link) + identity
+
+
+@lru_cache(maxsize=1024)
+def _prefix(link: str) -> bytes:
+    return link.encode() + b"\0"
 
 
 class State:
@@ -148,11 +154,14 @@ class State:
             change = 1 if now else -1
             self.waiting[item.target] = self.waiting.get(item.target, 0) + change
             self.routed[item.route] = self.routed.get(item.route, 0) + change
-        for items, wanted in ((self.undeliverable, Stage.UNDELIVERABLE), (self.unsent, Stage.UNSENT)):
-            if stage is wanted:
-                items[key] = None
-            else:
-                items.pop(key, None)
+        if before is Stage.UNDELIVERABLE:
+            self.undeliverable.pop(key, None)
+        elif before is Stage.UNSENT:
+            self.unsent.pop(key, None)
+        if stage is Stage.UNDELIVERABLE:
+            self.undeliverable[key] = None
+        elif stage is Stage.UNSENT:
+            self.unsent[key] = None
 
     def put_advice(self, key: int, new: Advice | None) -> None:
         old = self.advices.get(key)
@@ -184,11 +193,15 @@ class State:
         return (self.parked if advice.parked else self.lanes).setdefault(advice.link, {})
 
     def _name(self, original: bytes, holder: int | bytes) -> None:
-        self.originals[original] = (*self.originals.get(original, ()), holder)
+        holders = self.originals.get(original)
+        self.originals[original] = (holder,) if holders is None else (*holders, holder)
 
     def _unname(self, original: bytes, holder: int | bytes) -> None:
-        left = tuple(each for each in self.originals[original] if each != holder)
-        _set(self.originals, original, left or None)
+        holders = self.originals[original]
+        if len(holders) == 1:
+            del self.originals[original]
+        else:
+            self.originals[original] = tuple(each for each in holders if each != holder)
 
     def _busy(self, link: str, stan: int, *, busy: bool) -> None:
         if busy and stan:
