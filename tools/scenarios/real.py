@@ -5,8 +5,10 @@ Timers of the configuration run `speed` times as fast, and so does `pass_ms`; wh
 
 import contextlib
 import copy
+import csv
 import signal
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from switch.ops import switchctl
 from tools.kills import duplex
 from tools.scenarios.configuration import changed
 from tools.scenarios.operator import COMMANDS, figure
@@ -43,6 +46,7 @@ class RealWorld:
         self._hosts = {name: Host(name, self.switch.where[name]["a"], self._joined) for name in scenario.hosts}
         self._stays_down: set[str] = set()
         self._serving = False
+        self._locking: sqlite3.Connection | None = None  # keeps the switch out of the journal's database
         self.deaths: list[str] = []
 
     def __enter__(self) -> Self:
@@ -73,6 +77,8 @@ class RealWorld:
                 with contextlib.suppress(OSError):
                     process.signal(signal.SIGCONT)
         self.switch.__exit__(kind, value, trace)
+        if self._locking is not None:
+            self._locking.close()
 
     # --- connections
 
@@ -263,6 +269,34 @@ class RealWorld:
 
     def _held(self) -> bool:
         return all(bool(self.switch.ask(node)["held"]) for node in "ab" if self.switch.nodes[node].running())
+
+    # --- the books
+
+    def database(self, what: str) -> None:
+        """Away is one that is locked: each commit fails after its timeout. Who reads is not kept out (sqlite.org/wal.html)."""
+        if self._locking is not None:
+            self._locking.close()
+        self._locking = None
+        if what == "stops":
+            self._locking = sqlite3.connect(self.switch.journal, timeout=PATIENCE_S, isolation_level=None)
+            self._locking.execute("PRAGMA journal_mode=WAL")  # as the switch's own, which may not have made it yet
+            self._locking.execute("BEGIN EXCLUSIVE")
+
+    def extract(self, books: str, link: str, date: str) -> list[dict[str, str]]:
+        """What `switchctl ... --csv` writes."""
+        file, config = self.switch.directory / f"{books}.csv", self.switch.config_path
+        try:
+            if books == "journal":
+                switchctl.journal(config, link, date, last=0, csv=file)
+            else:
+                switchctl.totals(config, self._answering(), link, date, file)
+        except SystemExit as error:
+            raise OSError(str(error)) from None
+        with file.open(newline="") as lines:
+            return list(csv.DictReader(lines))
+
+    def _answering(self) -> str:
+        return str(self.switch.ask_any("status")["node"])
 
     # --- operators
 
