@@ -1,4 +1,4 @@
-"""The journal of a scenario in virtual time: what the lead writes, and its database in memory, where a key keeps its first row."""
+"""The journal of a scenario in virtual time: what the lead writes, and its database in memory: a key keeps its first row."""
 
 from engines import Pair
 
