@@ -257,6 +257,8 @@ class RealWorld:
         self.revive()
 
     def restart(self, node: str) -> None:
+        if not self._stays_down:  # a node that leaves alone ends its sessions
+            self._await(lambda: duplex(self.switch), "a pair of two before one leaves")
         self._stays_down.add(node)
         self.switch.nodes[node].stop()
         self._stays_down.discard(node)
