@@ -55,15 +55,13 @@ def rows_differ(
     """What is wrong with these rows, in whatever order they are: each that is wanted has one of its own, and none is left."""
     found, left = [], list(rows)
     for want in wanted:
-        fits = (
-            row for row in left if not any(_unlike(name, str(v), row.get(name), named) for name, v in want.items())
-        )
+        fits = (row for row in left if not any(_unlike(name, str(v), row.get(name), named) for name, v in want.items()))
         row = next(fits, None)
         if row is None:
             found.append(f"there is no row {want}")
         else:
             left.remove(row)
-    return found + [f"no row is expected to be {({name: v for name, v in row.items() if v})}" for row in left]
+    return found + [f"no row is expected to be { ({name: v for name, v in row.items() if v}) }" for row in left]
 
 
 def _unlike(name: str, pattern: str, value: str | None, named: Mapping[str, Told]) -> str:

@@ -311,4 +311,6 @@ class Player:
     def _secrets_in(self, rows: list[dict[str, str]]) -> list[str]:
         """The columns that hold what was said in a field that may be nowhere."""
         said = {value for each in self.exchanged for name, value in each.fields.items() if name in SECRET}
-        return [f"{name}: card data" for row in rows for name, cell in row.items() if any(each in cell for each in said)]
+        return [
+            f"{name}: card data" for row in rows for name, cell in row.items() if any(each in cell for each in said)
+        ]

@@ -12,6 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -291,14 +292,11 @@ class RealWorld:
             if books == "journal":
                 switchctl.journal(config, link, date, last=0, csv=file)
             else:
-                switchctl.totals(config, self._answering(), link, date, file)
+                switchctl.totals(config, next(iter(self._live()), "a"), link, date, file)
         except SystemExit as error:
             raise OSError(str(error)) from None
         with file.open(newline="") as lines:
             return list(csv.DictReader(lines))
-
-    def _answering(self) -> str:
-        return str(self.switch.ask_any("status")["node"])
 
     # --- operators
 
@@ -318,10 +316,23 @@ class RealWorld:
         return accepted
 
     def figure(self, name: str) -> int | str:
+        """What all live nodes say; -1 while they do not agree, one being behind the other, or none is there."""
         entered, link = figure(name)
-        with contextlib.suppress(OSError, ValueError):
-            return entered.of_answers(self.switch.ask_any, link)
-        return -1
+        told = set()
+        for node in self._live():
+            with contextlib.suppress(OSError, ValueError):
+                told.add(entered.of_answers(partial(self.switch.ask, node), link))
+        return told.pop() if len(told) == 1 else -1
+
+    def _live(self) -> list[str]:
+        """Not one that begins: its state is empty yet."""
+        live = []
+        for node in "ab":
+            with contextlib.suppress(OSError, ValueError):
+                status = self.switch.ask(node)
+                if status["incarnations"].get(status["incarnation"], {}).get("status") == "live":
+                    live.append(node)
+        return live
 
     def noted(self, event: str) -> tuple[int, bool]:
         """In the logs of both nodes; a node that died may not have told."""
