@@ -61,7 +61,11 @@ BOUND = "[limits]\njournal_waiting_max = 9\n"
     ("books", "rows", "told"),
     [
         ("totals", '{ link = "pos", count = 1, amount = 1000 }, { link = "net" }', ""),
-        ("totals", '{ link = "net" }, { link = "pos", amount = 1001 }', "there is no row {'link': 'pos', 'amount': 1001}"),
+        (
+            "totals",
+            '{ link = "net" }, { link = "pos", amount = 1001 }',
+            "there is no row {'link': 'pos', 'amount': 1001}",
+        ),
         ("totals", '{ link = "pos" }', "no row is expected to be {'link': 'net'"),
         ("totals", '{ link = "pos" }, { link = "net" }, { link = "net" }', "there is no row {'link': 'net'}"),
         ("journal", '{ kind = "request", stan = "r1.11", pan = "411111******1111", approval_code = "" }', ""),
