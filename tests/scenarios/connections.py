@@ -7,6 +7,7 @@ no more, acknowledged at once.
 from typing import Any
 
 from engines import UTC, Pair
+from journal_twin import Database
 
 from messages.message import MessageError
 from switch.core.proposals import Acked, Connected, End, Open
@@ -39,6 +40,7 @@ class Connections:
 
     def __init__(self, scenario: Scenario, pair: Pair) -> None:
         self.pair = pair
+        self.journal = Database()
         self.held = False  # the switch holds: nothing is read, due or written
         self._scenario = scenario
         self._links: list[dict[str, Any]] = scenario.table["link"]
@@ -101,7 +103,9 @@ class Connections:
         """As Sessions.end: what a connection that still lives was given may yet arrive; else acknowledged bytes count."""
         if session is not None:
             written = session.output if stream.limit is None else min(stream.limit, session.output)
-            self.pair.append(self.node(session), End(stream.id, session.output if alive else session.acked, reason, written))
+            self.pair.append(
+                self.node(session), End(stream.id, session.output if alive else session.acked, reason, written)
+            )
         stream.over = True
         self._streams.pop(stream.id, None)
 
@@ -138,7 +142,9 @@ class Connections:
         if self.held:
             return
         for _ in range(SETTLE_MAX):
-            if not (self._connect_hosts() | self._input() | self._due() | self._output()):
+            if not (
+                self._connect_hosts() | self._input() | self._due() | self._output() | self.journal.take(self.pair)
+            ):
                 return
         raise AssertionError("what is due never ends")
 

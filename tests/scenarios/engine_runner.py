@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterable
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -10,6 +11,8 @@ from engines import HEARTBEAT_MS, Pair
 
 from switch.core.proposals import Heir, Leaving, Live, Move
 from switch.core.rules import Rules, RulesError, check
+from switch.ops.books import chosen, columns, shown
+from switch.ops.control import totals
 from tools.scenarios.configuration import changed
 from tools.scenarios.operator import COMMANDS, figure
 from tools.scenarios.play import Player
@@ -102,6 +105,21 @@ class EngineWorld(Connections):
     def etcd(self, what: str) -> None:
         self.settle()
         self.held = what == "stops"
+
+    # --- the books
+
+    def database(self, what: str) -> None:
+        self.settle()
+        self.journal.away = what == "stops"
+
+    def extract(self, books: str, link: str, date: str) -> list[dict[str, str]]:
+        self.settle()
+        if books == "journal":
+            rows = shown(self.journal.read(link, date), columns())
+        else:
+            node = SimpleNamespace(engine=next(iter(self.pair.engines.values())))
+            rows = chosen(totals(node, {})["totals"], link, date)
+        return [{name: "" if cell is None else str(cell) for name, cell in row.items()} for row in rows]
 
     # --- operators
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from engine_runner import play
+from engine_runner import EngineWorld, play
 
 from tools.scenarios.play import StepFailed
 from tools.scenarios.script import ScriptError, load
@@ -54,6 +54,48 @@ def test_what_differs_is_told(tmp_path: Path, expectation: str, told: str) -> No
     assert not any(secret in failure for secret in (PAN, TRACK_2, PIN_BLOCK))
 
 
+BOUND = "[limits]\njournal_waiting_max = 9\n"
+
+
+@pytest.mark.parametrize(
+    ("books", "rows", "told"),
+    [
+        ("totals", '{ link = "pos", count = 1, amount = 1000 }, { link = "net" }', ""),
+        (
+            "totals",
+            '{ link = "net" }, { link = "pos", amount = 1001 }',
+            "there is no row {'link': 'pos', 'amount': 1001}",
+        ),
+        ("totals", '{ link = "pos" }', "no row is expected to be {'link': 'net'"),
+        ("totals", '{ link = "pos" }, { link = "net" }, { link = "net" }', "there is no row {'link': 'net'}"),
+        ("journal", '{ kind = "request", stan = "r1.11", pan = "411111******1111", approval_code = "" }', ""),
+        ("journal", '{ kind = "request", stan = "not r1.11" }', "no row is expected to be {'pair'"),
+        ("journal", "", "no row is expected to be"),
+        ("journal", '{ terminal = "/TERM000[2-9]/" }', "there is no row"),
+    ],
+)
+def test_rows_of_the_books_are_as_many_as_are_said_each_with_what_is_said_of_it(
+    books: str, rows: str, told: str, tmp_path: Path
+) -> None:
+    read = f"[[step]]\n{books} = {{}}\nrows = [{rows}]\n"
+    failure = run(tmp_path, BOUND + PURCHASE + FORWARD + ANSWER + DECISION + read)
+    assert told in failure and bool(told) == bool(failure), failure
+
+
+def test_card_data_in_a_row_are_told_and_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"number": "1", "pan": PAN}]
+    monkeypatch.setattr(EngineWorld, "extract", lambda self, books, link, date: rows)
+    failure = run(tmp_path, PURCHASE + FORWARD + ANSWER + DECISION + "[[step]]\njournal = {}\nrows = [{}]\n")
+    assert "pan: card data" in failure and PAN not in failure
+
+
+def test_numbers_of_the_journal_have_no_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"number": "1"}, {"number": "3"}]
+    monkeypatch.setattr(EngineWorld, "extract", lambda self, books, link, date: rows)
+    failure = run(tmp_path, PURCHASE + FORWARD + ANSWER + DECISION + "[[step]]\njournal = {}\nrows = [{}, {}]\n")
+    assert "the rows have numbers [1, 3]" in failure
+
+
 @pytest.mark.parametrize(
     ("steps", "told"),
     [
@@ -83,6 +125,8 @@ def test_what_does_not_come_or_comes_unasked_is_told(tmp_path: Path, steps: str,
         ('[[step]]\npos1 = "sends purchase"\nshout = 1\n', "not pos1, shout"),
         (PURCHASE + '[[step]]\nnet = "answers f1"\n', "no step before it has named anything 'f1'"),
         ("[[step]]\noperator = { dance = 1 }\n", "operator: 'dance' is not one of"),
+        ("[[step]]\ntotals = { day = 1 }\n", "totals: Object contains unknown field `day`"),
+        ('[[step]]\njournal = {}\nrows = [{ stan = "r9.11" }]\n', "no step before it has named anything 'r9'"),
         ('[[link]]\nname = "other"\n' + PURCHASE, "nor like one of them"),
     ],
 )

@@ -1,7 +1,7 @@
 """Whether a message is what a step expects. What is found to differ is told without card data."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from tools.scenarios.script import Options
 from tools.scenarios.speech import Told
@@ -32,7 +32,7 @@ def differences(told: Told, mti: str, wanted: Options, named: Mapping[str, Told]
     if mti not in ("anything", told.mti) and not told.mti.startswith(f"{mti}."):
         found.append(f"a {mti} is expected, a {told.mti} came")
     for name, pattern in wanted.fields.items():
-        text = _field(name, pattern, told.fields.get(name), named)
+        text = _unlike(name, pattern, told.fields.get(name), named)
         if text:
             found.append(text)
     there = set(told.numbers)
@@ -49,7 +49,22 @@ def differences(told: Told, mti: str, wanted: Options, named: Mapping[str, Told]
     return found
 
 
-def _field(name: str, pattern: str, value: str | None, named: Mapping[str, Told]) -> str:
+def rows_differ(
+    rows: Sequence[Mapping[str, str]], wanted: Iterable[Mapping[str, str | int]], named: Mapping[str, Told]
+) -> list[str]:
+    """What is wrong with these rows, in whatever order they are: each that is wanted has one of its own, and none is left."""
+    found, left = [], list(rows)
+    for want in wanted:
+        fits = (row for row in left if not any(_unlike(name, str(v), row.get(name), named) for name, v in want.items()))
+        row = next(fits, None)
+        if row is None:
+            found.append(f"there is no row {want}")
+        else:
+            left.remove(row)
+    return found + [f"no row is expected to be { ({name: v for name, v in row.items() if v}) }" for row in left]
+
+
+def _unlike(name: str, pattern: str, value: str | None, named: Mapping[str, Told]) -> str:
     label = f"DE{name}" if name[:1].isdecimal() else name
     if value is None:
         return f"{label}: expected {masked(name, pattern)}, and it is absent"

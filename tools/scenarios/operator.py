@@ -81,6 +81,7 @@ FIGURES: dict[str, Figure] = {
     "outcomes": _whole("outcomes"),
     "advices": _whole("advices"),
     "sessions": _whole("sessions"),
+    "journal": Figure(lambda state, _: len(state.journal), lambda ask, _: int(ask("status")["journal"]["waiting"])),
     ".sessions": _of_link("sessions", lambda state, link: len(state.links.get(link, ()))),
     ".ready": _of_link(
         "ready", lambda state, link: sum(state.sessions[id_].ready for id_ in state.links.get(link, ()))

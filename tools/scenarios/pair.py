@@ -27,6 +27,7 @@ class ScenarioSwitch(Switch):
         self.simulators = {}
         self.table = table
         self.speed = speed
+        self.journal = directory / "journal.db"  # kept where the limits bound what may wait for it
         names = [link["name"] for link in table["link"]]
         numbers = iter(free_ports(2 * len(names)))
         self.where = {name: {"a": next(numbers), "b": next(numbers)} for name in names}
@@ -44,7 +45,9 @@ class ScenarioSwitch(Switch):
         pair = {"name": "demo", "run_directory": str(self.directory), "key_file": str(keys), "log_level": "debug"}
         limits = {**LIMITS, **table.get("limits", {})}
         whole = {"pair": pair, "etcd": {"endpoints": list(self.etcd.endpoints)}, "limits": limits}
-        rest = {name: table.get(name, []) for name in ("route", "stand_in")}
+        rest: dict[str, Any] = {name: table.get(name, []) for name in ("route", "stand_in")}
+        if limits.get("journal_waiting_max"):
+            rest["journal"] = {"url": f"sqlite:///{self.journal}", "timeout_s": 1}
         self.config_path.write_bytes(msgspec.toml.encode({**whole, "link": links, **rest}))
 
     def _address(self, link: dict[str, Any]) -> dict[str, Any]:

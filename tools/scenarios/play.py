@@ -9,7 +9,7 @@ import msgspec
 
 from messages.message import MessageError
 from tools.scenarios.drawing import Drawing
-from tools.scenarios.expect import differences, masked, resolved
+from tools.scenarios.expect import SECRET, differences, masked, resolved, rows_differ
 from tools.scenarios.operator import figure
 from tools.scenarios.script import Scenario, Step
 from tools.scenarios.speech import Speech, SpeechError, Told, Wanted, speech
@@ -259,6 +259,10 @@ class Player:
         self._world.etcd(str(step.what))
         self.drawing.remark(f"etcd {step.what}")
 
+    def _database(self, step: Step) -> None:
+        self._world.database(str(step.what))
+        self.drawing.remark(f"the journal's database {step.what}")
+
     def _operator(self, step: Step) -> None:
         for command, value in step.what.items():
             accepted = self._world.operate(command, value)
@@ -284,3 +288,29 @@ class Player:
 
         if not self._world.wait(enough):
             raise self._failed(step, f"{event}: noted {self._world.noted(event)[0]} times")
+
+    def _books(self, step: Step) -> None:
+        """Exactly these rows; they are read when anything that is due has come, so that one too many is not missed."""
+        wrong: list[str] = []
+
+        def as_said() -> bool:
+            rows = self._world.extract(step.action, step.what.link, step.what.date)
+            wrong[:] = self._secrets_in(rows) or rows_differ(rows, step.options.rows, self._named)
+            numbers = sorted(int(row["number"]) for row in rows if "number" in row)
+            if not (step.what.link or step.what.date or wrong) and numbers != [*range(1, len(numbers) + 1)]:
+                wrong.append(f"the rows have numbers {numbers}")
+            return not wrong
+
+        self._world.quiet()
+        if not self._world.wait(as_said):
+            raise self._failed(step, "\n".join(wrong) or "it cannot be read")
+        self.drawing.remark(f"{step.action}: {len(step.options.rows)} rows")
+
+    _totals = _journal = _books
+
+    def _secrets_in(self, rows: list[dict[str, str]]) -> list[str]:
+        """The columns that hold what was said in a field that may be nowhere."""
+        said = {value for each in self.exchanged for name, value in each.fields.items() if name in SECRET}
+        return [
+            f"{name}: card data" for row in rows for name, cell in row.items() if any(each in cell for each in said)
+        ]

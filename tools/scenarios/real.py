@@ -5,15 +5,19 @@ Timers of the configuration run `speed` times as fast, and so does `pass_ms`; wh
 
 import contextlib
 import copy
+import csv
 import signal
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from switch.ops import switchctl
 from tools.kills import duplex
 from tools.scenarios.configuration import changed
 from tools.scenarios.operator import COMMANDS, figure
@@ -43,6 +47,7 @@ class RealWorld:
         self._hosts = {name: Host(name, self.switch.where[name]["a"], self._joined) for name in scenario.hosts}
         self._stays_down: set[str] = set()
         self._serving = False
+        self._locking: sqlite3.Connection | None = None  # keeps the switch out of the journal's database
         self.deaths: list[str] = []
 
     def __enter__(self) -> Self:
@@ -73,6 +78,8 @@ class RealWorld:
                 with contextlib.suppress(OSError):
                     process.signal(signal.SIGCONT)
         self.switch.__exit__(kind, value, trace)
+        if self._locking is not None:
+            self._locking.close()
 
     # --- connections
 
@@ -251,6 +258,8 @@ class RealWorld:
         self.revive()
 
     def restart(self, node: str) -> None:
+        if not self._stays_down:  # a node that leaves alone ends its sessions
+            self._await(lambda: duplex(self.switch), "a pair of two before one leaves")
         self._stays_down.add(node)
         self.switch.nodes[node].stop()
         self._stays_down.discard(node)
@@ -263,6 +272,31 @@ class RealWorld:
 
     def _held(self) -> bool:
         return all(bool(self.switch.ask(node)["held"]) for node in "ab" if self.switch.nodes[node].running())
+
+    # --- the books
+
+    def database(self, what: str) -> None:
+        """Away is one that is locked: each commit fails after its timeout. Who reads is not kept out (sqlite.org/wal.html)."""
+        if self._locking is not None:
+            self._locking.close()
+        self._locking = None
+        if what == "stops":
+            self._locking = sqlite3.connect(self.switch.journal, timeout=PATIENCE_S, isolation_level=None)
+            self._locking.execute("PRAGMA journal_mode=WAL")  # as the switch's own, which may not have made it yet
+            self._locking.execute("BEGIN EXCLUSIVE")
+
+    def extract(self, books: str, link: str, date: str) -> list[dict[str, str]]:
+        """What `switchctl ... --csv` writes."""
+        file, config = self.switch.directory / f"{books}.csv", self.switch.config_path
+        try:
+            if books == "journal":
+                switchctl.journal(config, link, date, last=0, csv=file)
+            else:
+                switchctl.totals(config, next(iter(self._live()), "a"), link, date, file)
+        except SystemExit as error:
+            raise OSError(str(error)) from None
+        with file.open(newline="") as lines:
+            return list(csv.DictReader(lines))
 
     # --- operators
 
@@ -282,10 +316,23 @@ class RealWorld:
         return accepted
 
     def figure(self, name: str) -> int | str:
+        """What all live nodes say; -1 while they do not agree, one being behind the other, or none is there."""
         entered, link = figure(name)
-        with contextlib.suppress(OSError, ValueError):
-            return entered.of_answers(self.switch.ask_any, link)
-        return -1
+        told = set()
+        for node in self._live():
+            with contextlib.suppress(OSError, ValueError):
+                told.add(entered.of_answers(partial(self.switch.ask, node), link))
+        return told.pop() if len(told) == 1 else -1
+
+    def _live(self) -> list[str]:
+        """Not one that begins: its state is empty yet."""
+        live = []
+        for node in "ab":
+            with contextlib.suppress(OSError, ValueError):
+                status = self.switch.ask(node)
+                if status["incarnations"].get(status["incarnation"], {}).get("status") == "live":
+                    live.append(node)
+        return live
 
     def noted(self, event: str) -> tuple[int, bool]:
         """In the logs of both nodes; a node that died may not have told."""

@@ -14,13 +14,20 @@ ACTIONS = (
     "listens", "disconnects",  # a host
     "sends", "answers", "receives", "acknowledges", "is closed",
 )  # fmt: skip
-DIRECTIVES = ("pass_ms", "kill", "restart", "etcd", "operator", "state", "noted")
+DIRECTIVES = ("pass_ms", "kill", "restart", "etcd", "database", "operator", "state", "noted", "totals", "journal")
 _ACTOR = re.compile(r"([a-z][a-z0-9_-]*?)([0-9]*)")
 _REFERENCE = re.compile(r"(?:not )?([a-z]\w*)\.\w+")
 
 
 class ScriptError(Exception):
     """A scenario file that cannot be played."""
+
+
+class Extract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """totals, journal: which rows; "" is any. Of the journal those where the link, or the date, is of either side."""
+
+    link: str = ""
+    date: str = ""  # business date, MMDD
 
 
 RENAMED = {"with_": "with", "as_": "as"}  # Python's own words
@@ -46,6 +53,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     at: str = ""  # connects: the node that is to own the session
     stays: str = ""  # kill: "down" until restarted
     refused: bool = False  # operator: the switch refuses it
+    rows: list[dict[str, str | int]] = []  # totals, journal: for each row the columns that matter; there are no others
     count: int = 0  # noted: so often (0: at least once)
     note: str = ""  # for the reader, and the drawing
 
@@ -130,11 +138,20 @@ def _step(number: int, given: dict[str, Any]) -> Step:
     except msgspec.ValidationError as error:
         raise ScriptError(f"{where}: {error}") from None
     if key in DIRECTIVES:
-        return Step(number, "", key, given[key], options)
+        return Step(number, "", key, _value(where, key, given[key]), options)
     action = next((each for each in ACTIONS if f"{given[key]} ".startswith(f"{each} ")), None)
     if action is None:
         raise ScriptError(f"{where}: {given[key]!r} does not begin with one of {', '.join(ACTIONS)}")
     return Step(number, key, action, given[key][len(action) :].strip(), options)
+
+
+def _value(where: str, directive: str, given: Any) -> Any:
+    if directive not in ("totals", "journal"):
+        return given
+    try:
+        return msgspec.convert(given, Extract)
+    except msgspec.ValidationError as error:
+        raise ScriptError(f"{where}: {directive}: {error}") from None
 
 
 def _check(scenario: Scenario) -> None:
@@ -162,8 +179,9 @@ def _check(scenario: Scenario) -> None:
 
 def _references(step: Step) -> list[str]:
     found = [name for name in (step.options.same_bytes, step.options.on) if name]
-    for value in (*step.options.fields.values(), *step.options.with_.values()):
-        if match := _REFERENCE.fullmatch(value):
+    of_rows = (value for row in step.options.rows for value in row.values())
+    for value in (*step.options.fields.values(), *step.options.with_.values(), *of_rows):
+        if match := _REFERENCE.fullmatch(str(value)):
             found.append(match[1])
     words = str(step.what).split()
     if step.action == "answers":

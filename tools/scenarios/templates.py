@@ -50,6 +50,8 @@ class Template(msgspec.Struct, frozen=True):
     about: bool = False
 
 
+_NO_CARD: dict[int, str | None] = dict.fromkeys((2, 4, 12, 13, 18, 22, 25, 32, 37, 49))
+
 CARD: dict[str, Template] = {
     "purchase": Template("0200", {3: "000000", 35: TRACK_2}),
     "purchase with PIN": Template("0200", {3: "000000", 35: TRACK_2, 52: PIN_BLOCK}),
@@ -74,6 +76,9 @@ CARD: dict[str, Template] = {
         {4: "000000000400", 24: "401", 25: "4004", 30: "000000001000000000000000", 95: None},
         about=True,
     ),
+    # class 5 has no card and no amount; the figures, DE74 to 97, stand in the scenario
+    "reconciliation": Template("0500", _NO_CARD, {12: YEAR + DATE + TIME, 24: "500", 26: None}),
+    "reconciliation advice": Template("0520", _NO_CARD, {12: YEAR + DATE + TIME, 24: "500", 26: None}),
     "script result": Template("0620", {}, {24: "600"}, about=True),
 }
 ABOUT = (2, 3, 4, 12, 13, 18, 22, 24, 25, 26, 32, 33, 37, 41, 42, 49)  # taken from the message it is about

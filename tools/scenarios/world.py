@@ -82,6 +82,14 @@ class World(Protocol):
         """ "stops" or "returns"."""
         ...
 
+    def database(self, what: str) -> None:
+        """The journal's "stops": it takes no more rows; or "returns"."""
+        ...
+
+    def extract(self, books: str, link: str, date: str) -> list[dict[str, str]]:
+        """The rows of "totals" or "journal" as an operator gets them for this link and date, "" being any."""
+        ...
+
     def operate(self, command: str, value: Any) -> bool:
         """An operator's command; False when it is refused."""
         ...
