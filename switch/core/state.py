@@ -117,7 +117,10 @@ class State:
         if new is None:
             if old is not None:
                 del self.sessions[key]
-                self.links[old.link].pop(key, None)
+                of_link = self.links[old.link]
+                of_link.pop(key, None)
+                if not of_link:  # the link itself may be gone
+                    del self.links[old.link]
                 if old.slot >= 0:
                     self.slots.pop((old.link, old.slot), None)
             return
