@@ -36,7 +36,7 @@ async def serve(config: Config, path: Path, node_name: str, mirror: type[Mirror]
     notifier = sdnotify.SystemdNotifier()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, node.stop)
-    loop.add_signal_handler(signal.SIGHUP, node.reload)
+    loop.add_signal_handler(signal.SIGHUP, _reload, node)
     loop.set_exception_handler(_defect)
     if not in_memory(directory := Path(config.pair.run_directory)):
         event(log, logging.WARNING, "keys.on_disk", directory=directory,
@@ -75,6 +75,14 @@ def _ended(task: asyncio.Task[None]) -> None:
     """Nobody awaits it: what it raised is told as what nobody awaited."""
     if not task.cancelled() and task.exception() is not None:
         task.get_loop().call_exception_handler({"message": "the journal's writer ended", "exception": task.exception()})
+
+
+def _reload(node: Node) -> None:
+    """As systemd asks: a fault in the file is told in the log, and the active rules stay."""
+    try:
+        node.reload()
+    except ConfigError as error:
+        event(log, logging.WARNING, "rules.refused", error=str(error), do="correct the file and reload again")
 
 
 def _defect(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:

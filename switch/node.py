@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from switch.config import Config, load
+from switch.config import Config, ConfigError, load
 from switch.core import snapshot
+from switch.core.apply_pair import still_needed
 from switch.core.engine import Engine
 from switch.core.fold import Applied
 from switch.core.proposals import (
@@ -111,7 +112,11 @@ class Node:
 
     def reload(self) -> None:
         """Read the configuration file again; its rules become active on both nodes by an entry. Raises ConfigError."""
-        self.config = load(self._path)
+        config = load(self._path)
+        needed = still_needed(self.engine.state, self.engine.rules, config.rules)
+        if needed:
+            raise ConfigError(f"links that requests or advices still need are gone: {', '.join(needed)}; drain them first")
+        self.config = config
         self.submit(Configure(self.config.rules.encode()), ("configure", 0))
 
     @property

@@ -9,6 +9,7 @@ from switch.core.fold import Fold, rule
 from switch.core.proposals import Activate, Configure, Heir, Join, Leave, Leaving, Live, Move, Snapshot, Tick
 from switch.core.records import Incarnation, Status
 from switch.core.rules import Rules, RulesError, check
+from switch.core.state import State
 
 MARKS_MAX = 100
 
@@ -150,6 +151,19 @@ def tick(fold: Fold, p: Tick) -> bool:
     return True
 
 
+def still_needed(state: State, before: Rules, rules: Rules) -> list[str]:
+    """The links that new rules leave out, or give another rail, though a transaction or an advice still needs them."""
+    needed = {advice.link for advice in state.advices.values()}
+    for transaction in state.transactions.values():
+        needed.update((transaction.link, transaction.target))
+    return sorted(needed.intersection(_gone(before, rules)))
+
+
+def _gone(before: Rules, rules: Rules) -> list[str]:
+    rails = {link.name: link.rail for link in rules.links}
+    return [link.name for link in before.links if rails.get(link.name) != link.rail]
+
+
 @rule(Configure)
 def configure(fold: Fold, p: Configure) -> bool:
     """A link may go, and then its sessions end, unless a transaction or an advice still needs it."""
@@ -160,14 +174,10 @@ def configure(fold: Fold, p: Configure) -> bool:
     except (msgspec.MsgspecError, RulesError) as error:
         fold.note("rules.refused", by=fold.by, error=type(error).__name__)
         return False
-    rails = {link.name: link.rail for link in rules.links}
-    gone = [name for name, link in fold.links.items() if rails.get(name) != link.rail]
-    needed = {advice.link for advice in state.advices.values()}
-    for transaction in state.transactions.values():
-        needed.update((transaction.link, transaction.target))
-    if not needed.isdisjoint(gone):
-        fold.note("rules.refused", by=fold.by, error="links that are needed")
+    if needed := still_needed(state, fold.rules, rules):
+        fold.note("rules.refused", by=fold.by, error=f"still needed: {', '.join(needed)}")
         return False
+    gone = _gone(fold.rules, rules)
     for id_ in sorted(id_ for id_, session in state.sessions.items() if session.link in gone):
         ended(fold, state.sessions[id_], -1, "link removed")
     state.put_meta(None, replace(state.meta, rules=p.rules))

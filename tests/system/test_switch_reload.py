@@ -1,0 +1,58 @@
+"""A configuration that changes while the pair works: `systemctl reload` (SIGHUP) and `switchctl reload`."""
+
+import signal
+from collections.abc import Callable
+
+from switch_rig import Traffic, Wire, card_request, clean, fresh, hashes_agree, log_lines, settled, until
+
+from tools.pair import Settings, Switch
+
+Start = Callable[..., Switch]
+ISSUER_SILENT = ("--lose", "1")
+
+
+def test_new_rules_are_active_on_both_nodes_and_faulty_ones_harm_nobody(start: Start) -> None:
+    switch = start(Settings())
+    with Traffic(switch, terminals=40) as traffic:
+        traffic.more(100)
+        pids = {node: switch.nodes[node].pid for node in "ab"}
+        good = switch.config_path.read_bytes()
+        for faulty in (b"[pair", good.replace(b"2-byte-be", b"3-byte-be"), good.replace(b'"issuer"', b'"issuers"', 1)):
+            switch.config_path.write_bytes(faulty)
+            told = len(log_lines(switch, "rules.refused", nodes="a"))
+            switch.nodes["a"].signal(signal.SIGHUP)
+            until(lambda told=told: len(log_lines(switch, "rules.refused", nodes="a")) > told, "the refusal in a's log")
+            assert not switch.ask("b", "reload")["ok"]
+        traffic.more(100)
+        switch.configure(Settings(terminals={"iso8583": {"dialect": "iso87-binary", "response_codes": {"no_route": "58"}}}))
+        told = len(log_lines(switch, "rules.active", nodes="a"))
+        switch.nodes["a"].signal(signal.SIGHUP)
+        until(lambda: len(log_lines(switch, "rules.active", nodes="a")) > told, "the new rules")
+        for node in "ab":
+            with Wire(switch.ports.terminals[node]) as wire:
+                assert wire.ask(card_request())[39] == "00"
+                until(lambda wire=wire: wire.ask(card_request(mti="0302"))[39] == "58", "the new code of no route")
+        traffic.more(100)
+        assert pids == {node: switch.nodes[node].pid for node in "ab"}
+    clean(switch, traffic)
+
+
+def test_a_link_that_a_request_needs_stays_and_the_operator_is_told_which(start: Start) -> None:
+    further = {"more": {}}
+    switch = start(Settings(further=further, timeout_ms=3_000, issuer_options=ISSUER_SILENT))
+    with Wire(switch.ports.further["more"]["a"]) as wire:
+        wire.request(card_request(fresh()))
+        until(lambda: switch.ask("a")["transactions"] == 1, "the request to be in flight")
+        switch.configure(Settings(timeout_ms=3_000))
+        answer = switch.ask("a", "reload")
+        assert not answer["ok"] and "more" in answer["error"]
+        switch.replace_simulator("issuer")
+        assert wire.fields()[39] == "68"
+    settled(switch)
+    told = len(log_lines(switch, "rules.active", nodes="a"))
+    assert switch.ask("a", "reload")["ok"]
+    until(lambda: len(log_lines(switch, "rules.active", nodes="a")) > told, "the new rules")
+    until(lambda: all(switch.ask(node)["sessions"] == 4 for node in "ab"), "the sessions of the link to end")
+    with Wire(switch.ports.terminals["b"]) as other:
+        assert other.ask(card_request())[39] == "00"
+    hashes_agree(switch)
