@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Callable
 
-from switch_rig import Traffic, Wire, card_request, clean, fresh, hashes_agree, log_lines, settled, until
+from switch_rig import DECLINED_PAN, Traffic, Wire, card_request, clean, fresh, hashes_agree, log_lines, settled, until
 
 from tools.pair import Settings, Switch
 
@@ -30,7 +30,7 @@ def test_new_rules_are_active_on_both_nodes_and_faulty_ones_harm_nobody(start: S
         until(lambda: len(log_lines(switch, "rules.active", nodes="a")) > told, "the new rules")
         for node in "ab":
             with Wire(switch.ports.terminals[node]) as wire:
-                assert wire.ask(card_request())[39] == "00"
+                assert wire.ask(card_request(pan=DECLINED_PAN))[39] == "51"
                 until(lambda wire=wire: wire.ask(card_request(mti="0302"))[39] == "58", "the new code of no route")
         traffic.more(100)
         assert pids == {node: switch.nodes[node].pid for node in "ab"}
