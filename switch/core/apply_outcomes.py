@@ -14,7 +14,7 @@ from switch.core.state import outcome_key
 from switch.core.transitions import Event, move
 
 AHEAD_MS = 1_000  # who proposes to forget may be ahead
-ROW_BYTES = 116  # of an outcome in a snapshot, beside its key, content, identity, reference, profile and about, at the most
+ROW_BYTES = 116  # of an outcome in a snapshot, beside its key, content, identities, reference, profile and about, at the most
 
 
 def answers_all(fold: Fold, transaction: Transaction, frames: Frames) -> bool:
@@ -75,7 +75,8 @@ def _approved(outcome: Outcome | None) -> bool:
 def _must_undo(fold: Fold, transaction: Transaction) -> bool:
     link = fold.links.get(transaction.link)
     money = transaction.summary.is_(Trait.MONEY)
-    return _approved(transaction.outcome) and link is not None and link.reverses and money
+    wanted = link is not None and link.reverses and money and not transaction.completed
+    return _approved(transaction.outcome) and wanted
 
 
 def moved(fold: Fold, transaction: Transaction, event: Event) -> None:
@@ -93,7 +94,7 @@ def moved(fold: Fold, transaction: Transaction, event: Event) -> None:
         Finished(
             transaction.digest, transaction.outcome, 0, transaction.id, transaction.fate, transaction.summary.identity,
             transaction.target, transaction.reference, transaction.date, transaction.approved,
-            profile=intern(transaction.summary.profile),
+            profile=intern(transaction.summary.profile), aliases=transaction.aliases,
         ),
     )  # fmt: skip
 
@@ -102,6 +103,7 @@ def keep(fold: Fold, key: bytes, item: Finished) -> None:
     """Keep an outcome for repeats, in the open segment; a full segment is closed: it is to be one value in etcd."""
     state, limits = fold.state, fold.rules.limits
     told = len(item.identity) + len(item.reference) + len(item.profile) + len(item.about)
+    told += sum(map(len, item.aliases)) + 2 * len(item.aliases)
     size = len(key) + len(item.outcome.content) + told + ROW_BYTES
     if state.meta.segment_size and state.meta.segment_bytes + size > limits.segment_bytes:
         close_segment(fold)

@@ -16,7 +16,7 @@ from switch.core.apply_journal import (
 from switch.core.apply_outcomes import answers_all, decide, keep, moved
 from switch.core.apply_stand_in import stand_in
 from switch.core.fold import Fold, queued, rule
-from switch.core.originals import barred
+from switch.core.originals import aliased, barred
 from switch.core.proposals import (
     Answer,
     Attach,
@@ -156,7 +156,8 @@ def forward_ended(fold: Fold, out: Out, session: Session, written: int) -> None:
 def attach(fold: Fold, p: Attach) -> bool:
     """A repeat of a request in flight waits with it, or is answered at once where the outcome is recorded already.
 
-    A session waits once for a transaction. Waiters whose session has ended make room.
+    A session waits once for a transaction: with its latest repeat, whose fields the answer echoes. Waiters whose session
+    has ended make room.
     """
     state = fold.state
     session, transaction = fold.taken(p), state.transactions.get(p.transaction)
@@ -165,14 +166,15 @@ def attach(fold: Fold, p: Attach) -> bool:
     if transaction.stage is Stage.ANSWERED:
         if not p.frame or p.outcome != transaction.outcome:
             return False
-        state.put_transaction(transaction.id, replace(transaction, copies=transaction.copies + 1))
+        state.put_transaction(transaction.id, replace(aliased(transaction, p.identity), copies=transaction.copies + 1))
         fold.put(queued(session, p.frame, Role.ANSWER, transaction.id))
         return True
-    waiters = tuple(waiter for waiter in transaction.waiters if waiter.session in state.sessions)
-    if p.frame or len(waiters) >= fold.rules.limits.waiters_max or any(w.session == session.id for w in waiters):
+    others = tuple(w for w in transaction.waiters if w.session in state.sessions and w.session != session.id)
+    more = not any(w.session == session.id for w in transaction.waiters)
+    if p.frame or (more and len(others) >= fold.rules.limits.waiters_max):
         return False
-    state.put_transaction(transaction.id, replace(transaction, waiters=(*waiters, p.waiter)))
-    fold.put(replace(session, waiting=session.waiting + 1))
+    state.put_transaction(transaction.id, replace(aliased(transaction, p.identity), waiters=(*others, p.waiter)))
+    fold.put(replace(session, waiting=session.waiting + more))
     return True
 
 
@@ -184,6 +186,9 @@ def reply(fold: Fold, p: Reply) -> bool:
     finished = fold.state.outcomes.get(outcome_key(session.link, p.duplicate_key))
     if finished is None or finished.outcome != p.outcome:
         return False
+    known = aliased(finished, p.identity)
+    if known is not finished:
+        keep(fold, outcome_key(session.link, p.duplicate_key), known)
     fold.put(queued(session, p.frame, Role.ANSWER))
     fold.note("request.repeated", session=p.session, link=session.link)
     return True
@@ -249,7 +254,7 @@ def timeout(fold: Fold, p: Timeout) -> bool:
     transaction = _overdue(fold, p.transaction)
     if transaction is None or not answers_all(fold, transaction, p.frames) or not fits(fold, transaction.target, p.advice):
         return False
-    if transaction.reversal and p.advice.payload:
+    if (transaction.reversal or transaction.completed) and p.advice.payload:
         return False
     fold.note("transaction.timeout", transaction=p.transaction, link=transaction.link, target=transaction.target,
               session=transaction.target_session)  # fmt: skip

@@ -197,7 +197,7 @@ def network_answer(fold: Fold, p: NetworkAnswer) -> bool:
     if session is None or session.network is None or session.network.match_key != p.match_key:
         return False
     function = session.network.function
-    if session.link in fold.state.breakers:
+    if p.approved and session.link in fold.state.breakers:
         fold.state.put_breaker(session.link, None)
         fold.note("link.breaker_closed", session=session.id, link=session.link)
     if function is not NetworkFunction.SIGN_ON:

@@ -4,15 +4,16 @@ from sys import intern
 
 from msgspec.structs import replace
 
-from messages.message import Outcome, Trait
+from messages.message import Decision, Outcome, Trait
 from switch.core.apply_advices import fits, queue_advice
 from switch.core.apply_journal import record_kept, record_reversed
-from switch.core.apply_outcomes import keep
+from switch.core.apply_outcomes import keep, moved
 from switch.core.fold import Fold, queued, rule
 from switch.core.originals import BLOCKED, Original, Standing, find
 from switch.core.proposals import OwnAdvice, Store
 from switch.core.records import Fate, Finished, Role, Stage, Transaction
 from switch.core.state import original_key, outcome_key
+from switch.core.transitions import Event
 
 
 @rule(Store)
@@ -47,7 +48,7 @@ def store(fold: Fold, p: Store) -> bool:
     else:
         about = original_key(session.link, p.summary.refers or p.duplicate_key)
     after = original.id if isinstance(original, Transaction) and standing is Standing.OPEN else 0
-    unsure = standing in (Standing.UNKNOWN, Standing.OPEN)
+    unsure = standing in (Standing.UNKNOWN, Standing.OPEN) or (original is not None and original.fate is Fate.UNKNOWN)
     kept = record_kept(fold, session.link, p, standing, original)
     number = queue_advice(fold, p.target, own, about, kept, after, unsure=unsure)
     told = 0 if p.summary.is_(Trait.REVERSAL) else kept.summary.amount
@@ -58,15 +59,25 @@ def store(fold: Fold, p: Store) -> bool:
     if p.refusal is not None and p.summary.is_(Trait.REVERSAL):
         _reverse(fold, session.link, p, p.refusal, number, (standing, original, found))
     if isinstance(original, Transaction) and original.id in state.transactions:
-        now = state.transactions[original.id]
-        if standing is Standing.OPEN:
-            state.put_transaction(now.id, replace(now, followed=True))
-        elif now.stage is Stage.UNDELIVERABLE:  # it is told to nobody any more
-            state.put_transaction(now.id, replace(now, redelivered=True))
+        _followed(fold, state.transactions[original.id], p)
     fold.put(queued(session, p.frame, Role.ANSWER))
     fold.note("advice.stored", session=p.session, link=session.link, target=p.target, advice=number or None,
               original=standing.name.lower())  # fmt: skip
     return True
+
+
+def _followed(fold: Fold, original: Transaction, p: Store) -> None:
+    """What the advice says of an original that is not finished. Who completes it knows its approval: nobody undoes it then."""
+    completed = p.summary.is_(Trait.MONEY) and not p.summary.is_(Trait.REVERSAL)
+    if original.open:
+        changed = replace(original, followed=True, completed=original.completed or completed)
+        fold.state.put_transaction(original.id, changed)
+    elif original.stage is Stage.UNDELIVERABLE and completed:
+        moved(fold, replace(original, delivered=True), Event.SETTLED)
+    elif original.stage is Stage.UNDELIVERABLE:  # it is told to nobody any more
+        fold.state.put_transaction(original.id, replace(original, redelivered=True))
+    elif completed:
+        fold.state.put_transaction(original.id, replace(original, delivered=True))
 
 
 def _reverse(
@@ -74,7 +85,7 @@ def _reverse(
 ) -> None:
     """The original is refused from here on: its repeats, or itself if it is still to come. Of some a part is left.
 
-    An advice is not refused: it was taken.
+    An advice is not refused: it was taken. What was declined already keeps its outcome.
     """
     standing, original, found = of
     state, partial = fold.state, p.summary.is_(Trait.PARTIAL)
@@ -83,17 +94,20 @@ def _reverse(
         if partial:
             changed = replace(original, approved=min(original.approved, p.summary.amount))
         else:
-            outcome = original.outcome if original.fate is Fate.TOLD else refusal
+            told = original.fate is Fate.TOLD or not _approved(original)
+            outcome = original.outcome if told else refusal
             changed = replace(original, approved=0, outcome=outcome, fate=Fate.UNDONE)
         if isinstance(changed, Transaction):
             state.put_transaction(changed.id, changed)
         else:
             keep(fold, found, changed)
-    elif partial:
-        return
     elif standing is Standing.UNKNOWN and p.summary.refers:
         blocked = outcome_key(link, BLOCKED + p.summary.refers)
         last = state.meta.transaction
         keep(fold, blocked, Finished(b"", refusal, 0, last, Fate.UNDONE, p.summary.refers, p.target))
-    elif isinstance(original, Transaction) and standing is Standing.OPEN:
+    elif isinstance(original, Transaction) and standing is Standing.OPEN and not partial:
         state.put_transaction(original.id, replace(original, reversal=number or -1))
+
+
+def _approved(original: Original) -> bool:
+    return original.outcome is not None and original.outcome.decision is Decision.APPROVED

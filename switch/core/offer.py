@@ -138,7 +138,7 @@ class Offers:
             if finished.digest != message.digest:
                 return self._refuse(place, header, message, original, Reason.DUPLICATE)
             frame = wire.answer(header, wire.codec.answer(original, finished.outcome, utc=place.utc))
-            return Reply(*place.span, message.duplicate_key, finished.outcome, frame)
+            return Reply(*place.span, message.duplicate_key, finished.outcome, frame, message.summary.identity)
         number = state.in_flight.get(key)
         if number is not None:
             return self._attach(place, header, message, original, state.transactions[number])
@@ -159,16 +159,17 @@ class Offers:
     def _attach(self, place: Place, header: bytes, message: Message, original: bytes, to: Transaction) -> Input:
         if to.digest != message.digest:
             return self._refuse(place, header, message, original, Reason.DUPLICATE)
-        waiter = Waiter(place.session.id, header, original)
+        waiter, identity = Waiter(place.session.id, header, original), message.summary.identity
         if to.stage is Stage.ANSWERED and to.outcome is not None:
             wire = self._wires[place.link.name]
             frame = wire.answer(header, wire.codec.answer(original, to.outcome, utc=place.utc))
-            return Attach(*place.span, to.id, waiter, to.outcome, frame)
-        waiting = [held.session for held in to.waiters if held.session in self._state.sessions]
-        if place.session.id in waiting or len(waiting) >= self._limits.waiters_max:
+            return Attach(*place.span, to.id, waiter, to.outcome, frame, identity)
+        waiting = {held.session: held for held in to.waiters if held.session in self._state.sessions}
+        same = waiting.get(place.session.id)
+        if same == waiter or (same is None and len(waiting) >= self._limits.waiters_max):
             # its answer comes on this session already, or on as many others as may wait
             return Absorb(*place.span, "repeat of a request in flight")
-        return Attach(*place.span, to.id, waiter, None, b"")
+        return Attach(*place.span, to.id, waiter, None, b"", identity)
 
     def _forward(self, place: Place, header: bytes, message: Message, original: bytes, age_ms: int) -> Input:
         codec = self._wires[place.link.name].codec
@@ -179,8 +180,8 @@ class Offers:
             return self._refuse(place, header, message, original, Reason.OVERLOAD)
         names = self._targets.order(route, original, codec)
         choice = self._targets.choose(route, names, message, codec, age_ms, place.utc)
-        if choice is Reason.LINK_DOWN and self._may_stand_in(names, message):
-            choice = Choice(names[0], "", 0, NOWHERE, self._wires[place.link.name].frame(place.payload), "")
+        if choice is Reason.LINK_DOWN and (of := self._stand_in(names, message)):
+            choice = Choice(of, "", 0, NOWHERE, self._wires[place.link.name].frame(place.payload), "")
         if isinstance(choice, Reason):
             return self._refuse(place, header, message, original, choice)
         outbound, timeout_ms = choice.outbound, self._wires[choice.target].link.timeout_ms
@@ -190,10 +191,11 @@ class Offers:
             timeout_ms - age_ms,
         )  # fmt: skip
 
-    def _may_stand_in(self, names: list[str], message: Message) -> bool:
-        """Whether some rule may approve it here: its limits are looked at when that is decided."""
-        wanted = message.summary.is_(Trait.STAND_IN) and not message.summary.is_(Trait.PIN)
-        return wanted and names[0] in self._stand_ins
+    def _stand_in(self, names: list[str], message: Message) -> str:
+        """The first target for which some rule may approve it here, "" if none. Limits are looked at when that is decided."""
+        if not message.summary.is_(Trait.STAND_IN) or message.summary.is_(Trait.PIN):
+            return ""
+        return next((name for name in names if name in self._stand_ins), "")
 
     # --- advices
 
@@ -275,7 +277,7 @@ class Offers:
     def _answer(self, place: Place, message: Message) -> Input:
         state = self._state
         found = (place.link.name, message.match_key)
-        number = state.pending.get(found)
+        number = state.pending.get(found) if message.kind is Kind.ANSWER else None  # an advice's answer decides no request
         assert message.outcome is not None
         if number is None:
             advice = state.advice_keys.get(found)

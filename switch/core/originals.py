@@ -1,6 +1,9 @@
 """What became of the message that another one is about: a reversal's or a completion's original, by its identity."""
 
 import enum
+from typing import TypeVar
+
+from msgspec.structs import replace
 
 from messages.message import Decision, Reason
 from switch.core.records import Fate, Finished, Stage, Transaction
@@ -8,6 +11,7 @@ from switch.core.state import State, original_key
 
 BLOCKED = b"\0reversed\0"  # begins the key of an outcome that stands for an original that has not come yet
 HOLDERS_MAX = 16  # messages of one identity that are kept
+ALIASES_MAX = 4  # identities of repeats that are kept, the latest ones
 
 
 class Standing(enum.IntEnum):
@@ -22,6 +26,7 @@ class Standing(enum.IntEnum):
 
 
 Original = Transaction | Finished
+T = TypeVar("T", Transaction, Finished)
 
 
 def find(state: State, link: str, identity: bytes) -> tuple[Standing, Original | None, bytes]:
@@ -39,6 +44,14 @@ def find(state: State, link: str, identity: bytes) -> tuple[Standing, Original |
         if rank > last:
             newest, last = item, rank
     return _standing(newest, last[2]), newest, last[2]
+
+
+def aliased(item: T, identity: bytes) -> T:
+    """The item, which from now on is also found by the identity of a repeat: that may have a transmission time of its own."""
+    own = item.summary.identity if isinstance(item, Transaction) else item.identity
+    if not identity or identity == own or identity in item.aliases:
+        return item
+    return replace(item, aliases=(*item.aliases, identity)[-ALIASES_MAX:])
 
 
 def barred(state: State, link: str, identity: bytes) -> Reason | None:

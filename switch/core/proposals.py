@@ -104,6 +104,7 @@ class Attach(Input, frozen=True, tag="attach"):
     waiter: Waiter
     outcome: Outcome | None
     frame: bytes
+    identity: bytes = b""  # by which what refers to it may name the repeat
 
 
 class Reply(Input, frozen=True, tag="reply"):
@@ -112,6 +113,7 @@ class Reply(Input, frozen=True, tag="reply"):
     duplicate_key: bytes
     outcome: Outcome
     frame: bytes
+    identity: bytes = b""  # as of an Attach
 
 
 class Refuse(Input, frozen=True, tag="refuse"):

@@ -172,6 +172,8 @@ class Transaction(Record, frozen=True):
     source_date: str = ""  # business date of its source when it came
     approved: int = 0  # minor units that its target, or stand-in, has approved
     booked: bool = False  # its approval is in the books already: it was reversed before its answer was acknowledged
+    completed: bool = False  # its terminal has completed it before its answer came: it is not ours to undo
+    aliases: tuple[bytes, ...] = ()  # identities of its repeats, where they are others
 
     @property
     def dates(self) -> Dates:
@@ -198,6 +200,7 @@ class Finished(Record, frozen=True):
     advice: int = 0  # that it was kept as: then `number` is of another
     profile: str = ""
     about: bytes = b""  # of an advice: what those about the same original are ordered by
+    aliases: tuple[bytes, ...] = ()  # as of a transaction
 
 
 class Counted(enum.StrEnum):

@@ -136,12 +136,12 @@ class State:
         _set(self.transactions, key, new)
         if old is None and new is not None:
             self.in_flight[outcome_key(new.link, new.duplicate_key)] = key
-            if new.summary.identity:
-                self._name(original_key(new.link, new.summary.identity), key)
+            self._rename(_prefix(new.link), key, (), (new.summary.identity, *new.aliases))
         elif new is None and old is not None:
             self.in_flight.pop(outcome_key(old.link, old.duplicate_key), None)
-            if old.summary.identity:
-                self._unname(original_key(old.link, old.summary.identity), key)
+            self._rename(_prefix(old.link), key, (old.summary.identity, *old.aliases), ())
+        elif old is not None and new is not None and old.aliases != new.aliases:
+            self._rename(_prefix(new.link), key, old.aliases, new.aliases)
         before, stage = None if old is None else old.stage, None if new is None else new.stage
         if before is stage:
             return
@@ -195,16 +195,19 @@ class State:
             return None
         return (self.parked if advice.parked else self.lanes).setdefault(advice.link, {})
 
-    def _name(self, original: bytes, holder: int | bytes) -> None:
-        holders = self.originals.get(original)
-        self.originals[original] = (holder,) if holders is None else (*holders, holder)
-
-    def _unname(self, original: bytes, holder: int | bytes) -> None:
-        holders = self.originals[original]
-        if len(holders) == 1:
-            del self.originals[original]
-        else:
-            self.originals[original] = tuple(each for each in holders if each != holder)
+    def _rename(self, link: bytes, holder: int | bytes, before: tuple[bytes, ...], now: tuple[bytes, ...]) -> None:
+        """The identities by which a message is found were those, and are these."""
+        for identity in before:
+            if identity and identity not in now:
+                holders = self.originals[link + identity]
+                if len(holders) == 1:
+                    del self.originals[link + identity]
+                else:
+                    self.originals[link + identity] = tuple(each for each in holders if each != holder)
+        for identity in now:
+            if identity and identity not in before:
+                known = self.originals.get(link + identity)
+                self.originals[link + identity] = (holder,) if known is None else (*known, holder)
 
     def _busy(self, link: str, stan: int, *, busy: bool) -> None:
         if busy and stan:
@@ -216,17 +219,15 @@ class State:
         old = self.outcomes.get(key)
         self._note("outcomes", self.put_outcome, key, old)
         _set(self.outcomes, key, new)
-        link = key.partition(b"\0")[0] + b"\0"
+        before = () if old is None else (old.identity, *old.aliases)
+        now = () if new is None else (new.identity, *new.aliases)
+        self._rename(key.partition(b"\0")[0] + b"\0", key, before, now)
         if old is not None:
-            if old.identity:
-                self._unname(link + old.identity, key)
             keys = self.segments[old.segment]
             keys.pop(key, None)
             if not keys:
                 del self.segments[old.segment]
         if new is not None:
-            if new.identity:
-                self._name(link + new.identity, key)
             self.segments.setdefault(new.segment, {})[key] = None
 
     def put_stan(self, key: str, new: int | None) -> None:

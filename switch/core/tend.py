@@ -98,7 +98,7 @@ class Tending:
         outcome, frames = self._refusal(transaction, Reason.TIMEOUT, utc)
         interim = outcome.decision is Decision.INTERIM  # by the link's profile: undone by nobody yet
         advice = NOTHING
-        if not interim and not transaction.reversal:
+        if not interim and not transaction.reversal and not transaction.completed:
             advice = self._wires[transaction.target].reversal(self._state, self._node, transaction, utc, Cause.TIMEOUT)
         return Timeout(transaction.id, outcome, frames, advice)
 
@@ -262,8 +262,23 @@ class Tending:
 
     def _advices(self, clock: int) -> Iterator[Due]:
         for name, lane in self._state.lanes.items():
-            if lane and clock >= self._state.paces.get(name, 0) and (session := self._advice_session(name)) is not None:
-                yield from self._lane(self._wires[name].link, lane, session, clock)
+            if not lane or clock < self._state.paces.get(name, 0):
+                continue
+            session, link = self._advice_session(name), self._wires[name].link
+            if session is not None:
+                yield from self._lane(link, lane, session, clock)
+            elif link.advice_expires_ms:
+                yield from self._expired(link, lane, clock)
+
+    def _expired(self, link: Link, lane: Iterable[int], clock: int) -> Iterator[Due]:
+        """While the link is away: an operator sees what became too old, the oldest first."""
+        for number in islice(lane, LOOK_MAX):
+            advice, subject = self._state.advices[number], ("advice", number)
+            if clock - advice.queued_ms <= link.advice_expires_ms:
+                return
+            waits = subject in self.outstanding or self._follows(advice) or clock < advice.deadline_ms
+            if not waits and advice.about not in self._state.stopped:
+                yield subject, Park(number, "expired")
 
     def _lane(self, link: Link, lane: Iterable[int], session: str, clock: int) -> Iterator[Due]:
         """The first that are due, as many as may be outstanding; of those about one original only the first.

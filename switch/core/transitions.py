@@ -28,7 +28,7 @@ class Event(enum.IntEnum):
     QUEUED = 1  # an outcome is recorded and at least one answer stands in an outbox
     NOBODY = 2  # an outcome is recorded and no session of the request is left
     LOST = 3  # an approval reached nobody and must be reversed
-    SETTLED = 4  # no answer is outstanding any more: acknowledged, or given up without need of a reversal
+    SETTLED = 4  # no answer is outstanding any more: acknowledged, completed, or given up without need of a reversal
     RETURNED = 5  # its forward ended with its session, unwritten
     SENT = 6  # it is forwarded again
     REDELIVERED = 7  # its approval is queued on another session
@@ -48,6 +48,7 @@ TABLE: dict[tuple[Stage, Event], Stage] = {
     (Stage.UNDELIVERABLE, Event.QUEUED): Stage.ANSWERED,
     (Stage.UNDELIVERABLE, Event.NOBODY): Stage.FINISHED,
     (Stage.UNDELIVERABLE, Event.REDELIVERED): Stage.ANSWERED,
+    (Stage.UNDELIVERABLE, Event.SETTLED): Stage.FINISHED,
 }
 
 

@@ -241,10 +241,10 @@ def _stand_in(pair, state: State) -> None:
 def _reversed(seen: Seen, state: State, reversal: Store) -> None:
     """Its terminal took it back: what it was told holds no more."""
     link = reversal.session.rpartition(".")[0]  # it may have ended in the same entry
-    items = [(outcome_key(t.link, t.duplicate_key), t.summary.identity) for t in state.transactions.values()]
-    items += [(key, item.identity) for key, item in state.outcomes.items()]
-    for key, identity in items:
-        if identity == reversal.summary.refers and key.startswith(outcome_key(link, b"")):
+    items = [(outcome_key(t.link, t.duplicate_key), (t.summary.identity, *t.aliases)) for t in state.transactions.values()]
+    items += [(key, (item.identity, *item.aliases)) for key, item in state.outcomes.items()]
+    for key, identities in items:
+        if reversal.summary.refers in identities and key.startswith(outcome_key(link, b"")):
             seen.told.pop(key, None)
     standing, original, _ = find(state, link, reversal.summary.refers)
     if standing is Standing.APPROVED and original.outcome is not None and not reversal.summary.is_(Trait.PARTIAL):

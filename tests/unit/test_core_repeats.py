@@ -33,7 +33,9 @@ def test_the_same_request_at_both_nodes_at_once_is_forwarded_once_and_both_are_a
 def test_a_repeat_on_the_session_that_waits_already_gets_no_second_answer(pair, net):
     terminal = pair.accept()
     pair.receive(terminal, card())
-    assert isinstance(pair.receive(terminal, card(mti="0201")), Absorb)
+    assert isinstance(pair.receive(terminal, card()), Absorb)
+    assert isinstance(pair.receive(terminal, card(mti="0201")), Attach)
+    assert pair.session(terminal).waiting == 1
     pair.receive(net, answer_to(pair.forwarded(net)))
     assert pair.codes(terminal) == ["00"] and pair.session(terminal).waiting == 0
 
@@ -43,7 +45,8 @@ def test_two_repeats_in_one_peek_make_one_waiter(pair, net):
     pair.receive(one, card())
     first = pair.offer(two, card(mti="0201"))
     second = Attach(two, first.end, 2 * first.end, first.transaction, first.waiter, None, b"")
-    assert pair.append("a", first, second) == [True, False]
+    assert pair.append("a", first, second) == [True, True]
+    assert pair.session(two).waiting == 1
     pair.receive(net, answer_to(pair.forwarded(net)))
     assert pair.codes(two) == ["00"]
 
