@@ -105,7 +105,7 @@ class Summary(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Attributes(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True):
     """What routes look at. Holds a part of the PAN: never logged as a whole."""
 
-    type: str  # MTI with the version digit ("0200") or message type ("pacs.008.001.08")
+    type: str  # MTI with the version digit ("0200", also of a repeat) or message type ("pacs.008.001.08")
     bin: str = ""  # leading digits of the PAN, at most 11
     bic: str = ""  # BIC of the agent that is to be credited
     processing_code: str = ""

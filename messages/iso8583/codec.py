@@ -105,13 +105,13 @@ class Iso8583Codec:
         mti, fields = body.mti, body.fields
         kind = kind_of(mti, self.dialect.version)
         currency, amount = self._summaries.money(fields)
-        attributes = Attributes(mti, account(fields)[:_BIN_DIGITS], "", fields.get(3, ""), currency, amount)
+        attributes = Attributes(unmarked(mti), account(fields)[:_BIN_DIGITS], "", fields.get(3, ""), currency, amount)
         function = self._network_function(fields) if kind in _NETWORK else None
         date = flaw = ""
         if function is NetworkFunction.CUTOVER:
             date, flaw = _cutover(fields)
         elif self._presence is not None and kind in _ASKS:
-            flaw = self._presence.flaw(mti, fields)
+            flaw = self._presence.flaw(unmarked(mti), fields)
         return Message(
             kind,
             attributes,

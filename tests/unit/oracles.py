@@ -114,7 +114,7 @@ def iso8583_payload(codec: Iso8583Codec, payload: bytes, other: Iso8583Codec | N
     assert (again.mti, again.fields, again.raw) == (body.mti, body.fields, body.raw), "decoding is not stable"
     values = "|".join(body.fields.values()).encode("utf-8", "replace")
     shown = f"{message!r} {body!r} {message.attributes!r} {message.outcome and message.outcome.content and 'content'}"
-    silent(shown, payload + values, body.mti)
+    silent(shown, payload + values, body.mti, unmarked(body.mti))
     if message.kind in (Kind.REQUEST, Kind.ADVICE):
         _forwarded(codec, message)
         _answered(codec, message)

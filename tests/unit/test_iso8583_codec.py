@@ -307,7 +307,7 @@ def test_a_repeat_is_marked_in_the_mti_alone(name: str) -> None:
     assert outbound is not None
     repeat = codec.repeat(outbound.payload)
     first, second = codec.decode(outbound.payload), codec.decode(repeat)
-    assert second.attributes.type == first.attributes.type[:3] + "1"
+    assert second.body.mti == first.body.mti[:3] + "1" and second.attributes.type == first.attributes.type
     assert (first.repeat, second.repeat) == (False, True)
     assert second.body.raw == first.body.raw
     assert codec.repeat(repeat) == repeat
