@@ -168,7 +168,8 @@ class Iso8583Codec:
         raw = self._own(decided)
         raw = {**{number: own[number] for number in self._rules.echoed if number in own}, **raw}
         for number in self._rules.identifying:
-            if number in own and (number != 4 or number not in raw or outcome.code not in self._codes.partial):
+            # the amount of a partial approval is the issuer's to say: the request's own would make it one in full
+            if number in own and (number != 4 or outcome.code not in self._codes.partial):
                 raw[number] = own[number]
         mti = answer_mti(request.mti)
         if self._changes is not None:
