@@ -137,11 +137,13 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     digest: bytes  # 16 bytes over the content that a repeat leaves unchanged, and that may be kept; b"" of an answer
     repeat: bool  # marked as a repeat by its sender
     body: Any  # the codec's own parsed form
-    outcome: Outcome | None = None  # of an ANSWER or ADVICE_ANSWER
+    outcome: Outcome | None = None  # of an ANSWER without a flaw, and of an ADVICE_ANSWER
     network_function: NetworkFunction | None = None
     summary: Summary = Summary()  # of a REQUEST or ADVICE
     date: str = ""  # business date (DE15) of a CUTOVER
-    flaw: str = ""  # what is wrong with it by its link's presence rules, or with a cutover's date: "DE41 missing"
+    # what is wrong with it by its link's presence rules, with a cutover's date, or with an answer that decides nothing:
+    # "DE41 missing"
+    flaw: str = ""
 
     def __repr__(self) -> str:
         return f"Message({self.kind.name} {self.attributes.type})"

@@ -112,6 +112,8 @@ class Iso8583Codec:
             date, flaw = _cutover(fields)
         elif self._presence is not None and kind in _ASKS:
             flaw = self._presence.flaw(unmarked(mti), fields)
+        elif kind is Kind.ANSWER and not _code(fields):
+            flaw = "DE39 missing"
         return Message(
             kind,
             attributes,
@@ -120,7 +122,7 @@ class Iso8583Codec:
             b"" if kind in _ANSWERS else self._digest(body),
             is_repeat(mti),
             body,
-            self._outcome(body, kind) if kind in _ANSWERS or kind is Kind.NETWORK_ANSWER else None,
+            self._outcome(body) if (kind in _ANSWERS and not flaw) or kind is Kind.NETWORK_ANSWER else None,
             function,
             self._summaries.of(mti, kind, fields, currency, amount) if kind in _ASKS else _NO_SUMMARY,
             date,
@@ -301,11 +303,9 @@ class Iso8583Codec:
         content = b"".join([unmarked(body.mti).encode(), bytes(kept), *kept.values(), pan.encode()])
         return blake2b(content, digest_size=16).digest()
 
-    def _outcome(self, body: Iso8583, kind: Kind) -> Outcome:
-        code = body.fields.get(39, "").strip()
-        if not code and kind is Kind.ANSWER:
-            raise MessageError("an answer without a response code", "DE39")
+    def _outcome(self, body: Iso8583) -> Outcome:
         # an advice, and a sign-on, is acknowledged by an answer without a code, too
+        code = _code(body.fields)
         approves = self._codes.approves(body.mti[1], code)
         return Outcome(Decision.APPROVED if approves else Decision.DECLINED, code, pack(self._answered(body)))
 
@@ -346,6 +346,10 @@ class Iso8583Codec:
     def _require_version(self, source: Dialect) -> None:
         if source.version != self.dialect.version:
             raise MessageError(f"ISO 8583:{source.version} is not translated to {self.dialect.version}", "MTI", 0)
+
+
+def _code(fields: Mapping[int, str]) -> str:
+    return fields.get(39, "").strip()
 
 
 def _cutover(fields: Mapping[int, str]) -> tuple[str, str]:

@@ -101,6 +101,8 @@ class Offers:
             case Kind.REQUEST | Kind.ADVICE:
                 return self._request(place, frame.header, message, age_ms)
             case Kind.ANSWER | Kind.ADVICE_ANSWER:
+                if message.flaw:  # it decides nothing: the request has its timeout, and the session its other answers
+                    return Absorb(*place.span, f"answer: {message.flaw}")
                 if message.match_key in answered:
                     return Absorb(*place.span, "the same answer once more")
                 proposal = self._answer(place, message)

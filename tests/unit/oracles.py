@@ -121,7 +121,9 @@ def iso8583_payload(codec: Iso8583Codec, payload: bytes, other: Iso8583Codec | N
         if other is not None:
             _translated(codec, message, other)
     elif message.kind in (Kind.ANSWER, Kind.ADVICE_ANSWER):
-        assert message.outcome is not None
+        assert (message.outcome is None) == bool(message.flaw), "an answer decides, or says why not"
+        if message.outcome is None:
+            return True
         kept = unpack(message.outcome.content)
         assert not kept.raw.keys() & (codec.dialect.sensitive - {55}), "an answer's record holds what is sensitive"
         chip = kept.message().fields.get(55)

@@ -209,10 +209,11 @@ def test_a_link_can_have_approvals_of_its_own() -> None:
         assert outcome.decision is decision
 
 
-def test_an_answer_without_a_response_code_is_refused_but_acknowledges_an_advice() -> None:
+def test_an_answer_without_a_response_code_decides_nothing_but_acknowledges_an_advice() -> None:
     codec = codec_of("iso87-ascii")
-    with pytest.raises(MessageError, match="DE39"):
-        codec.decode(codec.dialect.encode("0210", {11: "000001"}))
+    for fields in ({11: "000001"}, {11: "000001", 39: "  "}):
+        message = codec.decode(codec.dialect.encode("0210", fields))
+        assert (message.kind, message.outcome, message.flaw) == (Kind.ANSWER, None, "DE39 missing")
     acknowledged = codec.decode(codec.dialect.encode("0430", {11: "000001"})).outcome
     assert acknowledged is not None
     assert acknowledged.decision is Decision.APPROVED
