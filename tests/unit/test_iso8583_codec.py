@@ -489,3 +489,30 @@ def test_the_card_counts_in_the_digest_where_only_its_track_has_it() -> None:
         del fields[2]
         digests.add(codec.decode(codec.dialect.encode("0200", fields)).digest)
     assert len(digests) == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "pan"),
+    [
+        ({35: PAN + "=2812"}, PAN),
+        ({35: PAN + "D2812"}, PAN),
+        ({35: "4" * 20}, ""),  # longer than any PAN
+        ({45: f"B{PAN}^PAYER/A^28121011"}, PAN),
+        ({45: f"%B{PAN}^PAYER/A^28121011"}, PAN),
+        ({45: f"B{PAN}"}, ""),  # cut off: the rest of the PAN may be missing
+        ({36: f"01{PAN}=9780"}, PAN),
+        ({35: "5500000000000004=2812", 45: f"B{PAN}^A/B^2812"}, "5500000000000004"),
+        ({2: "5500000000000004", 45: f"B{PAN}^A/B^2812"}, "5500000000000004"),
+        ({41: "TERM0001"}, ""),
+    ],
+)
+def test_the_account_is_found_in_any_track_and_is_no_part_of_what_is_shown(fields: dict[int, str], pan: str) -> None:
+    codec = codec_of("iso87-ascii")
+    found = codec.decode(codec.dialect.encode("0200", fields))
+    original = codec.original(found)
+    assert found.attributes.bin == pan[:11] and bool(codec.account(original)) == bool(pan)
+    assert not pan or pan not in f"{found!r} {found.attributes!r}"
+    assert not pan or codec.facts(original, None).pan.startswith(pan[:6] + "*")
+    advice = codec.decode(codec.dialect.encode("0220", fields))
+    sent = codec.decode(codec.forward(advice, 1, codec).payload).body.fields
+    assert sent.get(2, "") == pan and not sent.keys() & {35, 36, 45}
