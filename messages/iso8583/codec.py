@@ -51,7 +51,6 @@ from messages.message import (
 )
 
 _BIN_DIGITS = 11
-_NETWORK_KEY = (7, 11)  # network management carries no retrieval reference or terminal
 _ASKS = (Kind.REQUEST, Kind.ADVICE)
 _NO_SUMMARY = Summary()
 _ANSWERS = (Kind.ANSWER, Kind.ADVICE_ANSWER)
@@ -78,6 +77,7 @@ class Iso8583Codec:
         self.takes_partial = options.partial
         self.stan_digits = dialect.fields[11].notation.length
         self._match = field_numbers(options.match, "match", dialect.fields)
+        self._network_match = field_numbers(options.network_match, "network_match", dialect.fields, stan_alone=True)
         self._duplicate = field_numbers(options.duplicate, "duplicate", dialect.fields)
         if dialect.version not in RULES:
             raise ValueError(f"no rules for ISO 8583:{dialect.version}: one of {', '.join(RULES)}")
@@ -199,7 +199,7 @@ class Iso8583Codec:
         return pan.encode() and blake2b(pan.encode(), digest_size=16).digest()
 
     def difference(self, key: bytes, other: bytes) -> tuple[str, ...]:
-        names = ["MTI", *[f"DE{number}" for number in (_NETWORK_KEY if key[:1] == b"8" else self._match)]]
+        names = ["MTI", *[f"DE{number}" for number in (self._network_match if key[:1] == b"8" else self._match)]]
         pairs = zip(names, key.split(b"|"), other.split(b"|"), strict=False)
         return tuple(name for name, mine, theirs in pairs if mine != theirs)
 
@@ -287,7 +287,7 @@ class Iso8583Codec:
         return Outbound(self.dialect.assemble(mti, raw), self._match_key(mti, fields), reference_of(mti, fields))
 
     def _match_key(self, mti: str, fields: Mapping[int, str]) -> bytes:
-        return key_of(mti[1], fields, _NETWORK_KEY if mti[1] == "8" else self._match)
+        return key_of(mti[1], fields, self._network_match if mti[1] == "8" else self._match)
 
     @staticmethod
     def _digest(body: Iso8583) -> bytes:

@@ -387,6 +387,8 @@ WRONG_OPTIONS: dict[str, tuple[str, dict[str, object]]] = {
     "the STAN alone": ("match: no field but DE11", {"match": ("11",)}),
     "the STAN alone, twice": ("match: no field but DE11", {"match": ("11", "11")}),
     "duplicates by the STAN alone": ("duplicate: no field but DE11", {"duplicate": ("11",)}),
+    "nothing to match network management by": ("network_match: no field of the dialect", {"network_match": ()}),
+    "a network match that is no number": ("network_match: fields are numbers", {"network_match": ("stan",)}),
     "no match fields": ("match: no field but DE11", {"match": ()}),
     "a field that is no number": ("match: fields are numbers", {"match": ("stan", "37")}),
     "DE11 and a field the dialect lacks": ("duplicate: no field but DE11", {"duplicate": ("11", "190")}),
