@@ -53,6 +53,7 @@ class Reason(enum.StrEnum):
     UNDELIVERABLE = "undeliverable"  # its approval reached nobody and was reversed
     REVERSED = "reversed"  # its own terminal has reversed it
     PARTIAL = "partial"  # approved in part, to a source that takes no part
+    NOT_REVERSIBLE = "not_reversible"  # a reversal of what its link's terminals may not reverse
     STAND_IN = "stand_in"  # its issuer cannot be reached, and stand-in refuses it
 
 
@@ -83,6 +84,7 @@ class Trait(enum.IntFlag):
     PIN = 8  # it carries an online PIN
     REVERSAL = 16  # it undoes what it refers to
     PARTIAL = 32  # and leaves a part of it (replacement amounts)
+    FORBIDDEN = 64  # and its link's terminals may not undo that
 
 
 class Summary(msgspec.Struct, frozen=True, array_like=True, gc=False):

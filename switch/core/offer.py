@@ -44,7 +44,8 @@ from switch.core.wires import Wire
 
 NOWHERE = Outbound(b"", b"")
 JOURNAL_FULL = "the journal is full"
-LASTING = (Reason.FORMAT, Reason.DUPLICATE)  # what repeating an advice as it is would not mend
+# what repeating an advice as it is would not mend
+LASTING = (Reason.FORMAT, Reason.DUPLICATE, Reason.NOT_REVERSIBLE)
 NEAREST_MAX = 200  # pending requests that an unmatched answer is compared with
 
 
@@ -147,6 +148,8 @@ class Offers:
             return self._attach(place, header, message, original, state.transactions[number])
         if message.flaw:
             return self._refuse(place, header, message, original, Reason.FORMAT)
+        if message.summary.is_(Trait.FORBIDDEN):
+            return self._refuse(place, header, message, original, Reason.NOT_REVERSIBLE)
         if self._journal_full(message.kind):
             return self._refuse(place, header, message, original, Reason.MALFUNCTION, JOURNAL_FULL)
         if place.link.reconciliation is not None and (period := wire.codec.reconciles(message)) is not None:
