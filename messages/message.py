@@ -53,6 +53,7 @@ class Reason(enum.StrEnum):
     UNDELIVERABLE = "undeliverable"  # its approval reached nobody and was reversed
     REVERSED = "reversed"  # its own terminal has reversed it
     PARTIAL = "partial"  # approved in part, to a source that takes no part
+    NOT_REVERSIBLE = "not_reversible"  # a reversal of what its link's terminals may not reverse
     STAND_IN = "stand_in"  # its issuer cannot be reached, and stand-in refuses it
 
 
@@ -83,6 +84,7 @@ class Trait(enum.IntFlag):
     PIN = 8  # it carries an online PIN
     REVERSAL = 16  # it undoes what it refers to
     PARTIAL = 32  # and leaves a part of it (replacement amounts)
+    FORBIDDEN = 64  # and its link's terminals may not undo that
 
 
 class Summary(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -105,7 +107,7 @@ class Summary(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Attributes(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True):
     """What routes look at. Holds a part of the PAN: never logged as a whole."""
 
-    type: str  # MTI with the version digit ("0200") or message type ("pacs.008.001.08")
+    type: str  # MTI with the version digit ("0200", also of a repeat) or message type ("pacs.008.001.08")
     bin: str = ""  # leading digits of the PAN, at most 11
     bic: str = ""  # BIC of the agent that is to be credited
     processing_code: str = ""
@@ -137,11 +139,13 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     digest: bytes  # 16 bytes over the content that a repeat leaves unchanged, and that may be kept; b"" of an answer
     repeat: bool  # marked as a repeat by its sender
     body: Any  # the codec's own parsed form
-    outcome: Outcome | None = None  # of an ANSWER or ADVICE_ANSWER
+    outcome: Outcome | None = None  # of an ANSWER without a flaw, and of an ADVICE_ANSWER
     network_function: NetworkFunction | None = None
     summary: Summary = Summary()  # of a REQUEST or ADVICE
     date: str = ""  # business date (DE15) of a CUTOVER
-    flaw: str = ""  # what is wrong with it by its link's presence rules, or with a cutover's date: "DE41 missing"
+    # what is wrong with it by its link's presence rules, with a cutover's date, or with an answer that decides nothing:
+    # "DE41 missing"
+    flaw: str = ""
 
     def __repr__(self) -> str:
         return f"Message({self.kind.name} {self.attributes.type})"

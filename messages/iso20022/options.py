@@ -22,6 +22,7 @@ RESPONSE_CODES: dict[Reason, str] = {
     Reason.MALFUNCTION: "AB02",  # AbortedClearingFatalError
     Reason.UNDELIVERABLE: "AB07",  # OfflineAgent: of no particular agent
     Reason.REVERSED: "CUST",  # RequestedByCustomer
+    Reason.NOT_REVERSIBLE: "AG01",  # TransactionForbidden
     Reason.PARTIAL: "AM09",  # WrongAmount: received amount is not the amount agreed
     Reason.STAND_IN: "AB08",  # OfflineCreditorAgent
 }

@@ -51,7 +51,6 @@ from messages.message import (
 )
 
 _BIN_DIGITS = 11
-_NETWORK_KEY = (7, 11)  # network management carries no retrieval reference or terminal
 _ASKS = (Kind.REQUEST, Kind.ADVICE)
 _NO_SUMMARY = Summary()
 _ANSWERS = (Kind.ANSWER, Kind.ADVICE_ANSWER)
@@ -78,6 +77,7 @@ class Iso8583Codec:
         self.takes_partial = options.partial
         self.stan_digits = dialect.fields[11].notation.length
         self._match = field_numbers(options.match, "match", dialect.fields)
+        self._network_match = field_numbers(options.network_match, "network_match", dialect.fields, stan_alone=True)
         self._duplicate = field_numbers(options.duplicate, "duplicate", dialect.fields)
         if dialect.version not in RULES:
             raise ValueError(f"no rules for ISO 8583:{dialect.version}: one of {', '.join(RULES)}")
@@ -105,13 +105,15 @@ class Iso8583Codec:
         mti, fields = body.mti, body.fields
         kind = kind_of(mti, self.dialect.version)
         currency, amount = self._summaries.money(fields)
-        attributes = Attributes(mti, account(fields)[:_BIN_DIGITS], "", fields.get(3, ""), currency, amount)
+        attributes = Attributes(unmarked(mti), account(fields)[:_BIN_DIGITS], "", fields.get(3, ""), currency, amount)
         function = self._network_function(fields) if kind in _NETWORK else None
         date = flaw = ""
         if function is NetworkFunction.CUTOVER:
             date, flaw = _cutover(fields)
         elif self._presence is not None and kind in _ASKS:
-            flaw = self._presence.flaw(mti, fields)
+            flaw = self._presence.flaw(unmarked(mti), fields)
+        elif kind is Kind.ANSWER and not _code(fields):
+            flaw = "DE39 missing"
         return Message(
             kind,
             attributes,
@@ -120,7 +122,7 @@ class Iso8583Codec:
             b"" if kind in _ANSWERS else self._digest(body),
             is_repeat(mti),
             body,
-            self._outcome(body, kind) if kind in _ANSWERS or kind is Kind.NETWORK_ANSWER else None,
+            self._outcome(body) if (kind in _ANSWERS and not flaw) or kind is Kind.NETWORK_ANSWER else None,
             function,
             self._summaries.of(mti, kind, fields, currency, amount) if kind in _ASKS else _NO_SUMMARY,
             date,
@@ -168,7 +170,8 @@ class Iso8583Codec:
         raw = self._own(decided)
         raw = {**{number: own[number] for number in self._rules.echoed if number in own}, **raw}
         for number in self._rules.identifying:
-            if number in own and (number != 4 or number not in raw or outcome.code not in self._codes.partial):
+            # the amount of a partial approval is the issuer's to say: the request's own would make it one in full
+            if number in own and (number != 4 or outcome.code not in self._codes.partial):
                 raw[number] = own[number]
         mti = answer_mti(request.mti)
         if self._changes is not None:
@@ -196,7 +199,7 @@ class Iso8583Codec:
         return pan.encode() and blake2b(pan.encode(), digest_size=16).digest()
 
     def difference(self, key: bytes, other: bytes) -> tuple[str, ...]:
-        names = ["MTI", *[f"DE{number}" for number in (_NETWORK_KEY if key[:1] == b"8" else self._match)]]
+        names = ["MTI", *[f"DE{number}" for number in (self._network_match if key[:1] == b"8" else self._match)]]
         pairs = zip(names, key.split(b"|"), other.split(b"|"), strict=False)
         return tuple(name for name, mine, theirs in pairs if mine != theirs)
 
@@ -284,7 +287,7 @@ class Iso8583Codec:
         return Outbound(self.dialect.assemble(mti, raw), self._match_key(mti, fields), reference_of(mti, fields))
 
     def _match_key(self, mti: str, fields: Mapping[int, str]) -> bytes:
-        return key_of(mti[1], fields, _NETWORK_KEY if mti[1] == "8" else self._match)
+        return key_of(mti[1], fields, self._network_match if mti[1] == "8" else self._match)
 
     @staticmethod
     def _digest(body: Iso8583) -> bytes:
@@ -300,11 +303,9 @@ class Iso8583Codec:
         content = b"".join([unmarked(body.mti).encode(), bytes(kept), *kept.values(), pan.encode()])
         return blake2b(content, digest_size=16).digest()
 
-    def _outcome(self, body: Iso8583, kind: Kind) -> Outcome:
-        code = body.fields.get(39, "").strip()
-        if not code and kind is Kind.ANSWER:
-            raise MessageError("an answer without a response code", "DE39")
+    def _outcome(self, body: Iso8583) -> Outcome:
         # an advice, and a sign-on, is acknowledged by an answer without a code, too
+        code = _code(body.fields)
         approves = self._codes.approves(body.mti[1], code)
         return Outcome(Decision.APPROVED if approves else Decision.DECLINED, code, pack(self._answered(body)))
 
@@ -345,6 +346,10 @@ class Iso8583Codec:
     def _require_version(self, source: Dialect) -> None:
         if source.version != self.dialect.version:
             raise MessageError(f"ISO 8583:{source.version} is not translated to {self.dialect.version}", "MTI", 0)
+
+
+def _code(fields: Mapping[int, str]) -> str:
+    return fields.get(39, "").strip()
 
 
 def _cutover(fields: Mapping[int, str]) -> tuple[str, str]:

@@ -38,6 +38,7 @@ CODES = {
             Reason.MALFUNCTION: "96",
             Reason.UNDELIVERABLE: "91",
             Reason.REVERSED: "12",  # invalid transaction
+            Reason.NOT_REVERSIBLE: "12",
             Reason.PARTIAL: "51",  # not sufficient funds
             Reason.STAND_IN: "91",
         },
@@ -62,6 +63,7 @@ CODES = {
             Reason.MALFUNCTION: "909",
             Reason.UNDELIVERABLE: "907",
             Reason.REVERSED: "902",  # invalid transaction
+            Reason.NOT_REVERSIBLE: "902",
             Reason.PARTIAL: "116",  # not sufficient funds
             Reason.STAND_IN: "912",  # card issuer unavailable
         },
@@ -87,6 +89,7 @@ CODES = {
             Reason.MALFUNCTION: "9109",
             Reason.UNDELIVERABLE: "9107",
             Reason.REVERSED: "9102",
+            Reason.NOT_REVERSIBLE: "9102",
             Reason.PARTIAL: "1016",
             Reason.STAND_IN: "9112",
         },

@@ -6,12 +6,19 @@ from collections.abc import Container, Mapping
 INSTITUTIONS = (32, 33)  # DE90 fills these identifications with zeros on the left
 
 
-def field_numbers(names: tuple[str, ...], what: str, known: Container[int]) -> tuple[int, ...]:
-    """Those fields of a key that the dialect has. Raises ValueError when they cannot identify a message."""
+def field_numbers(
+    names: tuple[str, ...], what: str, known: Container[int], *, stan_alone: bool = False
+) -> tuple[int, ...]:
+    """Those fields of a key that the dialect has. Raises ValueError when they cannot identify a message.
+
+    stan_alone: DE11 is enough, since only one such message waits for its answer on a session.
+    """
     if not all(re.fullmatch("[1-9][0-9]{0,2}", name) for name in names):
         raise ValueError(f'{what}: fields are numbers like "11"')
     numbers = tuple(sorted({int(name) for name in names if int(name) in known}))
-    if not set(numbers) - {11}:
+    if stan_alone and not numbers:
+        raise ValueError(f"{what}: no field of the dialect: an answer could not be told from another")
+    if not stan_alone and not set(numbers) - {11}:
         raise ValueError(f"{what}: no field but DE11, which is reused within a day, and so identifies no message")
     return numbers
 

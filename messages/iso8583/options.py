@@ -37,7 +37,10 @@ class Iso8583Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     reversal_fields: dict[Cause, dict[str, str]] = {}  # further fields, or other values, by why it is sent
     stand_in_fields: dict[Cause, dict[str, str]] = {}  # likewise of stand-in advices
     # network management
-    sign_on: bool = True  # whether the switch signs on and off; it echoes in any case
+    # as `match`, of network management, which has no retrieval reference or terminal; ["11"] where the other end has a DE7
+    # of its own in its answers
+    network_match: tuple[str, ...] = ("7", "11")
+    sign_on: bool = True  # whether the switch signs on at each session; it never signs off, and echoes in any case
     network_fields: dict[str, str] = {}  # further fields of the switch's own network management requests
     network_codes: dict[str, FunctionName] = {}  # DE70 or DE24 -> function; the first of a function is sent
     field: tuple[FieldRule, ...] = ()  # how what goes out on this link is changed

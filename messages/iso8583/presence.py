@@ -11,6 +11,7 @@ from collections.abc import Callable
 import msgspec
 
 from messages.iso8583.dialect import Dialect
+from messages.iso8583.mti import unmarked
 
 
 class Test(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,7 +35,7 @@ class Conditional(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class PresenceRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One `[[link.iso8583.presence]]`. Fields are numbers ("41")."""
 
-    mti: tuple[str, ...] = ()  # prefixes ("02"); none: any request or advice
+    mti: tuple[str, ...] = ()  # prefixes ("02"), without the mark of a repeat; none: any request or advice
     processing_codes: tuple[str, ...] = ()  # prefixes of DE3
     mandatory: tuple[str, ...] = ()
     forbidden: tuple[str, ...] = ()
@@ -64,7 +65,10 @@ class Presence:
         self._rows = tuple(self._row(rule) for rule in rules)
 
     def flaw(self, mti: str, fields: dict[int, str]) -> str:
-        """What is wrong with a request or advice: "DE41 missing", "DE52 not allowed"; "" when it is as it must be."""
+        """What is wrong with a request or advice: "DE41 missing", "DE52 not allowed"; "" when it is as it must be.
+
+        mti: without the mark of a repeat, so that a first-seen 0201 is held to what a 0200 is.
+        """
         code = fields.get(3, "")
         for row in self._rows:
             if not mti.startswith(row.mti) or not code.startswith(row.codes):
@@ -92,7 +96,8 @@ class Presence:
             needs.append(self._needs(self._holds(part.when), part.mandatory, part.forbidden))
         if len(needs) == 1 and not (rule.mandatory or rule.forbidden):
             raise ValueError("presence rule: give mandatory, forbidden or conditional fields")
-        return _Row(rule.mti or ("",), rule.processing_codes or ("",), tuple(needs))
+        mtis = tuple(unmarked(mti) if len(mti) == 4 else mti for mti in rule.mti)
+        return _Row(mtis or ("",), rule.processing_codes or ("",), tuple(needs))
 
     def _needs(self, holds: Holds | None, mandatory: tuple[str, ...], forbidden: tuple[str, ...]) -> _Needs:
         must, must_not = self._numbers(mandatory), self._numbers(forbidden)

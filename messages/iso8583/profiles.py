@@ -86,6 +86,7 @@ class ProfileOption(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     codes: tuple[str, ...] = ()  # processing codes that are of it: "92", or with the message class before it: "192"
     traits: tuple[TraitName, ...] | None = None  # instead of the default's
+    source_reversal: bool = True  # whether those who ask for it may reverse it; the switch itself does by the traits
 
 
 class Profile(msgspec.Struct, frozen=True):
@@ -113,6 +114,10 @@ class Profiles:
                 if len(code) not in (2, 3) or not code.isalnum() or (len(code) == 3 and code[0] not in "12"):
                     raise ValueError(f'profiles: {name}: codes are like "92" or, of class 1 alone, "192"')
                 codes.update({code: name} if len(code) == 3 else {digit + code: name for digit in "12"})
+        # of what is asked for on this link, that its terminals may not reverse
+        self.irreversible = frozenset(name for name, option in options.items() if not option.source_reversal)
+        if unknown := self.irreversible - {*codes.values(), "other"}:
+            raise ValueError(f"profiles: {min(unknown)}: no processing code of a reversal would name it")
         rows = {
             name: Profile(name, flags, flags & (Trait.MONEY | Trait.REVERSAL)) for name, flags in traits.items()
         }

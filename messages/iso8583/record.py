@@ -14,7 +14,13 @@ from messages.iso8583.loader import load_dialect
 from messages.message import MessageError
 
 CHIP_DATA = 55
-_ACCOUNT = re.compile("[0-9]*")
+# where a track has the PAN, of 19 digits at the most. Tracks 1 and 2: ISO/IEC 7813 (1: format code, PAN, "^"); 3: ISO/IEC
+# 4909 (format code of two digits, PAN, separator)
+_TRACKS = {
+    35: re.compile("([0-9]{1,19})(?![0-9])"),
+    45: re.compile("%?[A-Za-z]{1,2}([0-9]{1,19})\\^"),
+    36: re.compile("[0-9]{2}([0-9]{1,19})[=D]"),
+}
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -54,12 +60,14 @@ def unpack(data: bytes) -> Record:
 
 
 def account(fields: dict[int, str]) -> str:
-    """The PAN: DE2, or the leading digits of track 2 (DE35)."""
+    """The PAN: DE2, else of track 2, 1 or 3 (DE35, 45, 36); "" where none of them has one."""
     pan = fields.get(2)
     if pan is not None:
         return pan
-    match = _ACCOUNT.match(fields.get(35, ""))
-    return match[0] if match else ""
+    for number, track in _TRACKS.items():
+        if number in fields and (found := track.match(fields[number])):
+            return found[1]
+    return ""
 
 
 def request_record(body: Iso8583) -> Record:

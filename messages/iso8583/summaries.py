@@ -13,7 +13,9 @@ from messages.message import Kind, MessageError, Summary, Trait
 
 _PIN = 52
 _PIN_TRAIT = Trait.PIN.value
+_PARTIAL_TRAIT = Trait.PARTIAL.value
 _REVERSALS = "4"  # message class
+_FINANCIAL = "2"
 _FUNCTION = 24  # 1993 and 2003
 _PARTIAL_REVERSAL = "401"
 # of a previously approved authorization: the amount is the same, or differs (1993 annex A.4)
@@ -65,7 +67,7 @@ class Summaries:
             profile, more = self._of_advice(mti, fields, refers)
             if profile is not None:
                 name, traits = profile.name, profile.advice.value
-            if more:
+            if more & _PARTIAL_TRAIT:
                 amount = self._remaining(fields, amount)
             traits |= more
         if _PIN in fields:
@@ -86,12 +88,26 @@ class Summaries:
         return profile.name, (profile.request if kind is Kind.REQUEST else profile.advice).value, prefix, tied
 
     def _of_advice(self, mti: str, fields: Mapping[int, str], refers: bytes) -> tuple[Profile | None, int]:
-        """The profile of what completes an earlier approval, and whether a reversal leaves a part."""
+        """The profile of what completes an earlier approval; whether a reversal leaves a part, and is not to be sent at all."""
         if is_reversal(mti):
-            return None, Trait.PARTIAL.value if self._partial(fields) else 0
+            partial = _PARTIAL_TRAIT if self._partial(fields) else 0
+            return None, partial | (Trait.FORBIDDEN.value if self._forbidden(fields) else 0)
         if mti[1] in "12" and (refers or (not self._1987 and fields.get(_FUNCTION) in _COMPLETIONS)):
             return self._profiles.completion, 0
         return None, 0
+
+    def _forbidden(self, fields: Mapping[int, str]) -> bool:
+        """By DE3, which a reversal has of its original, and the class in DE90 or DE56; financial where they give none."""
+        if not self._profiles.irreversible:
+            return False
+        value, digit = fields.get(self._original_data), ""
+        if value is not None:
+            try:
+                digit = self._dialect.subfields(self._original_data, value).get("mti", "")[1:2]
+            except MessageError:
+                digit = ""
+        profile = self._profiles.of(digit if digit in ("1", "2") else _FINANCIAL, fields.get(3, ""))
+        return profile.name in self._profiles.irreversible
 
     def _partial(self, fields: Mapping[int, str]) -> bool:
         if self._1987:

@@ -44,6 +44,8 @@ from switch.core.wires import Wire
 
 NOWHERE = Outbound(b"", b"")
 JOURNAL_FULL = "the journal is full"
+# what repeating an advice as it is would not mend
+LASTING = (Reason.FORMAT, Reason.DUPLICATE, Reason.NOT_REVERSIBLE)
 NEAREST_MAX = 200  # pending requests that an unmatched answer is compared with
 
 
@@ -100,6 +102,8 @@ class Offers:
             case Kind.REQUEST | Kind.ADVICE:
                 return self._request(place, frame.header, message, age_ms)
             case Kind.ANSWER | Kind.ADVICE_ANSWER:
+                if message.flaw:  # it decides nothing: the request has its timeout, and the session its other answers
+                    return Absorb(*place.span, f"answer: {message.flaw}")
                 if message.match_key in answered:
                     return Absorb(*place.span, "the same answer once more")
                 proposal = self._answer(place, message)
@@ -144,6 +148,8 @@ class Offers:
             return self._attach(place, header, message, original, state.transactions[number])
         if message.flaw:
             return self._refuse(place, header, message, original, Reason.FORMAT)
+        if message.summary.is_(Trait.FORBIDDEN):
+            return self._refuse(place, header, message, original, Reason.NOT_REVERSIBLE)
         if self._journal_full(message.kind):
             return self._refuse(place, header, message, original, Reason.MALFUNCTION, JOURNAL_FULL)
         if place.link.reconciliation is not None and (period := wire.codec.reconciles(message)) is not None:
@@ -202,7 +208,7 @@ class Offers:
     def _store(self, place: Place, header: bytes, message: Message, original: bytes) -> Input:
         """An advice is kept for the target of its original, else for where its route leads, and acknowledged at once.
 
-        One that cannot be kept now is never refused: silence makes its sender repeat.
+        One that cannot be kept now is not refused: silence makes its sender repeat.
         """
         state, wire, summary = self._state, self._wires[place.link.name], message.summary
         standing, found, _ = find(state, place.link.name, summary.refers)
@@ -260,13 +266,20 @@ class Offers:
     def _refuse(
         self, place: Place, header: bytes, message: Message, original: bytes, reason: Reason, why: str = ""
     ) -> Input:
-        """A local answer by record. An advice is never refused: silence makes its sender repeat."""
+        """A local answer by record.
+
+        An advice that another time may be taken gets silence, which makes its sender repeat. One that never will be is told
+        so, and is nowhere else: not under its key, which may be another's, nor in the books, since it decides nothing.
+        """
         flaw = message.flaw if reason is Reason.FORMAT else ""
-        if message.kind is Kind.ADVICE:
-            return Absorb(*place.span, f"advice: {flaw or why or reason}")
+        advice = message.kind is Kind.ADVICE
+        if advice and reason not in LASTING:
+            return Absorb(*place.span, f"advice: {why or reason}")
         wire = self._wires[place.link.name]
         outcome = wire.codec.refuse(original, reason, flaw)
         frame = wire.answer(header, wire.codec.answer(original, outcome, utc=place.utc))
+        if advice:
+            return Absorb(*place.span, f"advice: {flaw or reason}", frame)
         # a different message under a used key must not replace what is kept there; one with a flaw may have no true key;
         # what was not accepted is not kept
         key = b"" if reason is Reason.DUPLICATE or flaw or why else message.duplicate_key

@@ -175,7 +175,7 @@ class Absorb(Input, frozen=True, tag="absorb"):
     """Input that changes nothing else: keep-alives, late or unmatched answers, what the link is told to ignore."""
 
     reason: str
-    frame: bytes = b""  # what a keep-alive is answered with
+    frame: bytes = b""  # what it is answered with: a keep-alive, bytes that are no message, an advice that is refused
 
 
 class Piece(Input, frozen=True, tag="piece"):

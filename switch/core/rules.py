@@ -106,7 +106,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     name: str
     source: list[str] = []
-    types: list[str] = []  # MTI or message type; a prefix ("02", "pacs.008")
+    types: list[str] = []  # MTI, "0200" also of a repeat, or message type; a prefix ("02", "pacs.008")
     bins: list[str] = []
     bics: list[str] = []  # a prefix of the BIC
     processing_codes: list[str] = []  # prefixes

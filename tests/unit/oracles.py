@@ -114,14 +114,16 @@ def iso8583_payload(codec: Iso8583Codec, payload: bytes, other: Iso8583Codec | N
     assert (again.mti, again.fields, again.raw) == (body.mti, body.fields, body.raw), "decoding is not stable"
     values = "|".join(body.fields.values()).encode("utf-8", "replace")
     shown = f"{message!r} {body!r} {message.attributes!r} {message.outcome and message.outcome.content and 'content'}"
-    silent(shown, payload + values, body.mti)
+    silent(shown, payload + values, body.mti, unmarked(body.mti))
     if message.kind in (Kind.REQUEST, Kind.ADVICE):
         _forwarded(codec, message)
         _answered(codec, message)
         if other is not None:
             _translated(codec, message, other)
     elif message.kind in (Kind.ANSWER, Kind.ADVICE_ANSWER):
-        assert message.outcome is not None
+        assert (message.outcome is None) == bool(message.flaw), "an answer decides, or says why not"
+        if message.outcome is None:
+            return True
         kept = unpack(message.outcome.content)
         assert not kept.raw.keys() & (codec.dialect.sensitive - {55}), "an answer's record holds what is sensitive"
         chip = kept.message().fields.get(55)

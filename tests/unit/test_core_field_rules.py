@@ -98,13 +98,14 @@ def test_a_flaw_does_not_replace_what_is_recorded_under_its_key():
 
 
 @pytest.mark.parametrize("mti", ["0220", "0420"])
-def test_a_flawed_advice_is_met_with_silence_that_says_why(mti):
+def test_a_flawed_advice_is_told_so_and_kept_nowhere(mti):
     pair = pair_of(pos=PRESENCE)
     terminal = pair.accept()
     pair.connect()
     proposal = pair.receive(terminal, card(mti=mti))
     assert isinstance(proposal, Absorb) and "DE60 missing" in str(msgspec.to_builtins(proposal))
-    assert not pair.sent(terminal)
+    (told,) = [plain(payload) for payload in pair.sent(terminal)]
+    assert (told[39], told[44]) == ("30", "060") and not pair.state.outcomes and not pair.state.advices
 
 
 def test_a_value_the_rules_do_not_know_is_a_format_error_at_the_source():

@@ -226,6 +226,17 @@ def test_advices_go_on_at_the_bound_and_wait_at_their_sender_at_twice_the_bound(
     assert isinstance(held, Absorb) and held.reason == "advice: the journal is full"
 
 
+def test_an_advice_that_will_never_be_taken_is_told_so_and_is_in_no_book():
+    pair = journalling()
+    terminal, _ = pair.accept(), pair.connect()
+    pair.receive(terminal, card(1, mti="0220"))
+    before, told = rows(pair), len(pair.sent(terminal))
+    counted = dict(pair.state.totals)
+    pair.receive(terminal, card(1, mti="0220", de4="000000000077"))
+    assert DIALECT.decode(pair.sent(terminal)[told]).fields[39] == "94" and pair.notes[-1] == "input.absorbed"
+    assert rows(pair) == before and pair.state.totals == counted and len(pair.state.advices) == 1
+
+
 def test_repeats_and_network_management_go_on_at_the_bound():
     pair, terminal, _ = full()
     assert isinstance(pair.receive(terminal, card(1)), Reply)

@@ -209,10 +209,11 @@ def test_a_link_can_have_approvals_of_its_own() -> None:
         assert outcome.decision is decision
 
 
-def test_an_answer_without_a_response_code_is_refused_but_acknowledges_an_advice() -> None:
+def test_an_answer_without_a_response_code_decides_nothing_but_acknowledges_an_advice() -> None:
     codec = codec_of("iso87-ascii")
-    with pytest.raises(MessageError, match="DE39"):
-        codec.decode(codec.dialect.encode("0210", {11: "000001"}))
+    for fields in ({11: "000001"}, {11: "000001", 39: "  "}):
+        message = codec.decode(codec.dialect.encode("0210", fields))
+        assert (message.kind, message.outcome, message.flaw) == (Kind.ANSWER, None, "DE39 missing")
     acknowledged = codec.decode(codec.dialect.encode("0430", {11: "000001"})).outcome
     assert acknowledged is not None
     assert acknowledged.decision is Decision.APPROVED
@@ -307,7 +308,7 @@ def test_a_repeat_is_marked_in_the_mti_alone(name: str) -> None:
     assert outbound is not None
     repeat = codec.repeat(outbound.payload)
     first, second = codec.decode(outbound.payload), codec.decode(repeat)
-    assert second.attributes.type == first.attributes.type[:3] + "1"
+    assert second.body.mti == first.body.mti[:3] + "1" and second.attributes.type == first.attributes.type
     assert (first.repeat, second.repeat) == (False, True)
     assert second.body.raw == first.body.raw
     assert codec.repeat(repeat) == repeat
@@ -386,6 +387,8 @@ WRONG_OPTIONS: dict[str, tuple[str, dict[str, object]]] = {
     "the STAN alone": ("match: no field but DE11", {"match": ("11",)}),
     "the STAN alone, twice": ("match: no field but DE11", {"match": ("11", "11")}),
     "duplicates by the STAN alone": ("duplicate: no field but DE11", {"duplicate": ("11",)}),
+    "nothing to match network management by": ("network_match: no field of the dialect", {"network_match": ()}),
+    "a network match that is no number": ("network_match: fields are numbers", {"network_match": ("stan",)}),
     "no match fields": ("match: no field but DE11", {"match": ()}),
     "a field that is no number": ("match: fields are numbers", {"match": ("stan", "37")}),
     "DE11 and a field the dialect lacks": ("duplicate: no field but DE11", {"duplicate": ("11", "190")}),
@@ -488,3 +491,30 @@ def test_the_card_counts_in_the_digest_where_only_its_track_has_it() -> None:
         del fields[2]
         digests.add(codec.decode(codec.dialect.encode("0200", fields)).digest)
     assert len(digests) == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "pan"),
+    [
+        ({35: PAN + "=2812"}, PAN),
+        ({35: PAN + "D2812"}, PAN),
+        ({35: "4" * 20}, ""),  # longer than any PAN
+        ({45: f"B{PAN}^PAYER/A^28121011"}, PAN),
+        ({45: f"%B{PAN}^PAYER/A^28121011"}, PAN),
+        ({45: f"B{PAN}"}, ""),  # cut off: the rest of the PAN may be missing
+        ({36: f"01{PAN}=9780"}, PAN),
+        ({35: "5500000000000004=2812", 45: f"B{PAN}^A/B^2812"}, "5500000000000004"),
+        ({2: "5500000000000004", 45: f"B{PAN}^A/B^2812"}, "5500000000000004"),
+        ({41: "TERM0001"}, ""),
+    ],
+)
+def test_the_account_is_found_in_any_track_and_is_no_part_of_what_is_shown(fields: dict[int, str], pan: str) -> None:
+    codec = codec_of("iso87-ascii")
+    found = codec.decode(codec.dialect.encode("0200", fields))
+    original = codec.original(found)
+    assert found.attributes.bin == pan[:11] and bool(codec.account(original)) == bool(pan)
+    assert not pan or pan not in f"{found!r} {found.attributes!r}"
+    assert not pan or codec.facts(original, None).pan.startswith(pan[:6] + "*")
+    advice = codec.decode(codec.dialect.encode("0220", fields))
+    sent = codec.decode(codec.forward(advice, 1, codec).payload).body.fields
+    assert sent.get(2, "") == pan and not sent.keys() & {35, 36, 45}

@@ -56,6 +56,12 @@ def test_rules_hold_for_the_types_they_name(mti: str, flawed: bool) -> None:
     assert bool(message(codec_of(MANDATORY), mti, (41,)).flaw) is flawed
 
 
+@pytest.mark.parametrize("named", ["0200", "0201"])
+def test_a_repeat_is_held_to_the_rules_of_what_it_repeats(named: str) -> None:
+    codec = codec_of({"mti": [named], "mandatory": ["41"]})
+    assert [message(codec, mti, (41,)).flaw for mti in ("0200", "0201")] == ["DE41 missing"] * 2
+
+
 def test_rules_hold_for_the_processing_codes_they_name() -> None:
     codec = codec_of({"processing_codes": ["01", "3"], "mandatory": ["60"]})
     assert [bool(message(codec, de3=code).flaw) for code in ("000000", "010000", "300000")] == [False, True, True]

@@ -103,6 +103,7 @@ def test_a_link_has_its_own_profiles() -> None:
 WRONG = {
     "a new profile without traits": {"top_up": {"codes": ["57"]}},
     "a code of a class without codes": {"cash": {"codes": ["457"]}},
+    "a reversal of what no code names": {"completion": {"source_reversal": False}},
     "a code of one digit": {"cash": {"codes": ["1"]}},
 }
 
@@ -111,6 +112,22 @@ WRONG = {
 def test_profiles_that_make_no_sense_are_refused(what: str) -> None:
     with pytest.raises(ValueError, match="profiles"):
         codec_of(profiles=WRONG[what])
+
+
+@pytest.mark.parametrize("name", ["iso87-ascii", "iso93-ascii", "iso2003-ascii"])
+def test_what_a_link_may_not_reverse_is_told_by_class_and_processing_code(name: str) -> None:
+    codec = codec_of(name, profiles={"deposit": {"source_reversal": False}, "preauth": {"source_reversal": False}})
+    digit = codec.dialect.version[2:3]  # of 1987, 1993, 2003
+    version = {"8": "0", "9": "1", "0": "2"}[digit]
+
+    def forbidden(code: str, original: str, mti: str = "420") -> bool:
+        fields = naming(codec, {"mti": version + original}) if original else {}
+        return summary(codec, version + mti, {**fields, 3: code}).is_(Trait.FORBIDDEN)
+
+    assert forbidden("210000", "200") and forbidden("210000", "200", "421") and forbidden("210000", "")
+    assert forbidden("000000", "100") and not forbidden("000000", "200") and not forbidden("000000", "")
+    assert not forbidden("210000", "200", "220")  # no reversal
+    assert not summary(codec_of(name), version + "420", {3: "210000"}).is_(Trait.FORBIDDEN)
 
 
 # --- originals
