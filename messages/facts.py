@@ -26,8 +26,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     message_id: str = ""
     end_to_end_id: str = ""
     uetr: str = ""
-    debtor_agent: str = ""
-    creditor_agent: str = ""
+    instructing_agent: str = ""
+    instructed_agent: str = ""
 
     def __repr__(self) -> str:
         return f"Facts({self.type})"

@@ -14,6 +14,6 @@ def facts(original: bytes) -> Facts:
         message_id=text(references.msg_id),
         end_to_end_id=text(references.end_to_end_id),
         uetr=text(references.uetr),
-        debtor_agent=text(request.instructing.identity),
-        creditor_agent=text(request.instructed.identity),
+        instructing_agent=text(request.instructing.identity),
+        instructed_agent=text(request.instructed.identity),
     )

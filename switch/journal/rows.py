@@ -42,8 +42,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     message_id: str
     end_to_end_id: str
     uetr: str
-    debtor_agent: str
-    creditor_agent: str
+    instructing_agent: str
+    instructed_agent: str
     source_date: str  # business date of the link, MMDD
     target_date: str
     log_ms: int  # log time at which it was final
@@ -104,8 +104,8 @@ class Rows:
             message_id=facts.message_id,
             end_to_end_id=facts.end_to_end_id,
             uetr=facts.uetr,
-            debtor_agent=facts.debtor_agent,
-            creditor_agent=facts.creditor_agent,
+            instructing_agent=facts.instructing_agent,
+            instructed_agent=facts.instructed_agent,
             source_date=item.dates[0],
             target_date=item.dates[1],
             log_ms=item.clock_ms,

@@ -83,7 +83,7 @@ def test_a_row_of_a_transfer(pair):
     pair.ack(bank)
     (row,) = journal(pair)
     assert (row.message_type, row.message_id, row.end_to_end_id) == ("pacs.008.001.08", "M-1", "E-1")
-    assert (row.debtor_agent, row.creditor_agent) == ("DEBTDEFFXXX", "CSMXBEBB")
+    assert (row.instructing_agent, row.instructed_agent) == ("DEBTDEFFXXX", "CSMXBEBB")
     assert (row.decision, row.response_code) == ("declined", "RJCT")
 
 
