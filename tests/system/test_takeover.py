@@ -265,7 +265,7 @@ def test_timeouts_that_were_pending_are_decided_by_the_heir(start: Start) -> Non
     )  # fmt: skip
     switch = start(lossy)
     with Traffic(switch, rate=60, terminals=200, banks=8) as traffic:
-        for node in NODES * 2:
+        for node in NODES:
             until(lambda: switch.ask("a")["transactions"] > 20, "requests to wait")
             kill(switch, node)
             traffic.more(60)
