@@ -83,6 +83,8 @@ class Connections:
             self._end(stream, self.session(stream), "reset by remote")
 
     def connected(self, actor: str) -> bool:
+        if actor in self._scenario.hosts:
+            return any(stream.actor == actor for stream in self._streams.values())
         stream = self._of.get(actor)
         return stream is not None and not stream.gone and not stream.over
 
