@@ -144,8 +144,9 @@ class Checks:
         state, me = node.engine.state, node.engine.incarnation
         if self._clock is None and state.meta.clock_index:
             self._clock = (state.meta.clock_index, state.meta.clock_ms)
-        connections = node.sessions.connections.values()
-        connection = next((each for each in connections if each.open.cookie.endswith(f":{cookie}")), None)
+        # a socket from the fd store may be there under an older name, too, until the node has settled that: the log's counts
+        held = [each for each in node.sessions.connections.values() if each.open.cookie.endswith(f":{cookie}")]
+        connection = next((each for each in held if each.session in state.sessions), held[0] if held else None)
         if kind == "read" and (connection is None or not connection.mine):
             return  # of a session that is over (its socket may be back from the peer's store): discarded until the FIN
         what = f"session {connection.session if connection else '?'}: {node.node} {kind}s up to {offset + size}"
