@@ -77,6 +77,6 @@ def load(path: Path) -> Config:
         wires(config.rules, {})  # dialects and schemas are files of this machine: missing ones are told now
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
-    except (msgspec.MsgspecError, RulesError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, RulesError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: {error}") from None
     return config

@@ -53,6 +53,7 @@ LEAVE_S = 5.0
 PEER_S = 3.0  # of those, how long a peer that is about to be ready is waited for
 SYNC_S = 3.0  # how long a joiner waits for the peer's sockets
 NETWORKS_S = 2.0  # how long a node waits for its networks before it listens
+SHARE_AGAIN_S = 2.0
 SETTLE_MS = 250.0  # after a hold or takeover: answers that wait in the kernel go before timeouts
 LOUD = {"state.diverged": logging.CRITICAL, "node.heir": logging.WARNING, "transaction.timeout": logging.WARNING,
         "transaction.undone": logging.WARNING, "link.sign_on_refused": logging.WARNING,
@@ -296,6 +297,10 @@ class Node:
             if note.event == "node.heir":
                 self._tend_after = self.now() + SETTLE_MS
                 self.succession.heir_applied(note.fields["dead"], note.fields["heir"], note.fields["sessions"])
+            elif note.event == "rules.active" and self.links.configured():
+                # the peer takes sockets of links that it knows: again when it has applied this entry, too
+                self.succession.share_listeners()
+                self._loop.call_later(SHARE_AGAIN_S, self.succession.share_listeners)
         self.succession.changed()
 
     def _resolved(self, subject: Subject, accepted: bool, touched: dict[str, None]) -> None:

@@ -101,7 +101,8 @@ async def kill(incarnation: Incarnation, grace_s: float = 0.0, spare: Callable[[
             if spare():
                 return False
             event(log, logging.WARNING, "process.killed", incarnation=incarnation.id, pid=incarnation.pid)
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended by itself, and the loop has not seen that yet
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             await exited.wait()
         return True
     finally:

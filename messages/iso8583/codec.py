@@ -84,7 +84,7 @@ class Iso8583Codec:
         self._rules = rules = RULES[dialect.version]
         self._codes = LinkCodes(options, dialect.version)
         profiles = Profiles(options.profiles)
-        self._summaries = Summaries(dialect, options, profiles)
+        self._summaries = Summaries(dialect, options, profiles, self._codes.approves)
         self._advices = Advices(dialect, options, profiles)
         self._trace = self._advices.trace
         self._network_functions = network_codes(options, rules.network_codes)

@@ -1,6 +1,6 @@
 """What the engine keeps in sight of a request or advice: profile, traits, amount, and what its original is."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from messages.iso8583.dialect import Dialect
 from messages.iso8583.keys import INSTITUTIONS, field_numbers, key_of, unfilled
@@ -14,6 +14,7 @@ from messages.message import Kind, MessageError, Summary, Trait
 _PIN = 52
 _PIN_TRAIT = Trait.PIN.value
 _PARTIAL_TRAIT = Trait.PARTIAL.value
+_MONEY_TRAIT = Trait.MONEY.value
 _REVERSALS = "4"  # message class
 _FINANCIAL = "2"
 _FUNCTION = 24  # 1993 and 2003
@@ -27,7 +28,11 @@ _AMOUNT_2003 = 16  # digits of DE4 in 2003: currency 3, minor unit 1, amount 12
 class Summaries:
     """Of one link, as the source. Raises ValueError for options that make no sense."""
 
-    def __init__(self, dialect: Dialect, options: Iso8583Options, profiles: Profiles) -> None:
+    def __init__(
+        self, dialect: Dialect, options: Iso8583Options, profiles: Profiles, approves: Callable[[str, str], bool]
+    ) -> None:
+        """`approves`: whether a response code approves a message of a class."""
+        self._approves = approves
         rules = RULES[dialect.version]
         self._dialect = dialect
         self._profiles = profiles
@@ -69,6 +74,8 @@ class Summaries:
                 name, traits = profile.name, profile.advice.value
             if more & _PARTIAL_TRAIT:
                 amount = self._remaining(fields, amount)
+            if not more and 39 in fields and not self._approves(mti[1], fields[39].strip()):
+                traits &= ~_MONEY_TRAIT  # it tells of a decline
             traits |= more
         if _PIN in fields:
             traits |= _PIN_TRAIT

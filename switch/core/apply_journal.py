@@ -117,7 +117,7 @@ def _held(p: Store, standing: Standing, original: Original | None) -> tuple[bool
         told = original.outcome is not None and original.outcome.decision is Decision.APPROVED
         return told, told or original.approved > 0
     waits = standing is Standing.OPEN and p.summary.is_(Trait.PARTIAL)  # what it leaves may be approved; else it is refused
-    likely = waits or (standing is Standing.UNKNOWN and bool(p.payload))
+    likely = waits or (standing in (Standing.UNKNOWN, Standing.BLOCKED) and bool(p.payload))
     return likely, likely
 
 

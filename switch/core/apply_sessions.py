@@ -197,9 +197,13 @@ def network_answer(fold: Fold, p: NetworkAnswer) -> bool:
     if session is None or session.network is None or session.network.match_key != p.match_key:
         return False
     function = session.network.function
-    if p.approved and session.link in fold.state.breakers:
+    breaker = fold.state.breakers.get(session.link)
+    if breaker is not None and p.approved:
         fold.state.put_breaker(session.link, None)
         fold.note("link.breaker_closed", session=session.id, link=session.link)
+    elif breaker is not None:
+        due = fold.state.meta.clock_ms + fold.links[session.link].network_timeout_ms
+        fold.state.put_breaker(session.link, replace(breaker, due_ms=due))
     if function is not NetworkFunction.SIGN_ON:
         session = replace(session, network=None)
     elif p.approved:

@@ -9,7 +9,7 @@ from switch.core.apply_advices import fits, queue_advice
 from switch.core.apply_journal import record_kept, record_reversed
 from switch.core.apply_outcomes import keep, moved
 from switch.core.fold import Fold, queued, rule
-from switch.core.originals import BLOCKED, Original, Standing, find
+from switch.core.originals import BLOCKED, Original, Standing, find, undone_before
 from switch.core.proposals import OwnAdvice, Store
 from switch.core.records import Fate, Finished, Role, Stage, Transaction
 from switch.core.state import original_key, outcome_key
@@ -30,7 +30,7 @@ def store(fold: Fold, p: Store) -> bool:
     standing, original, found = find(state, session.link, p.summary.refers)
     if standing is not p.standing:
         return False
-    blocked = find(state, session.link, p.summary.identity)[0] is Standing.BLOCKED
+    blocked = undone_before(state, session.link, p.summary.identity)
     own = OwnAdvice(p.payload, p.match_key, p.stan, p.reference)
     if p.payload and (
         blocked
@@ -48,7 +48,8 @@ def store(fold: Fold, p: Store) -> bool:
     else:
         about = original_key(session.link, p.summary.refers or p.duplicate_key)
     after = original.id if isinstance(original, Transaction) and standing is Standing.OPEN else 0
-    unsure = standing in (Standing.UNKNOWN, Standing.OPEN) or (original is not None and original.fate is Fate.UNKNOWN)
+    unsure = standing in (Standing.UNKNOWN, Standing.OPEN, Standing.BLOCKED)
+    unsure = unsure or (original is not None and original.fate is Fate.UNKNOWN)
     kept = record_kept(fold, session.link, p, standing, original)
     number = queue_advice(fold, p.target, own, about, kept, after, unsure=unsure)
     told = 0 if p.summary.is_(Trait.REVERSAL) else kept.summary.amount
@@ -58,9 +59,9 @@ def store(fold: Fold, p: Store) -> bool:
                              about=about))  # fmt: skip
     if p.refusal is not None and p.summary.is_(Trait.REVERSAL):
         _reverse(fold, session.link, p, p.refusal, number, (standing, original, found))
+    fold.put(queued(session, p.frame, Role.ANSWER))
     if isinstance(original, Transaction) and original.id in state.transactions:
         _followed(fold, state.transactions[original.id], p)
-    fold.put(queued(session, p.frame, Role.ANSWER))
     fold.note("advice.stored", session=p.session, link=session.link, target=p.target, advice=number or None,
               original=standing.name.lower())  # fmt: skip
     return True
@@ -72,10 +73,15 @@ def _followed(fold: Fold, original: Transaction, p: Store) -> None:
     if original.open:
         changed = replace(original, followed=True, completed=original.completed or completed)
         fold.state.put_transaction(original.id, changed)
-    elif original.stage is Stage.UNDELIVERABLE and completed:
-        moved(fold, replace(original, delivered=True), Event.SETTLED)
+    elif original.stage is Stage.UNDELIVERABLE and completed and not original.reversal:
+        for waiter in original.waiters:  # it is finished: their next repeat is answered at once
+            session = fold.state.sessions.get(waiter.session)
+            if session is not None:
+                fold.put(replace(session, waiting=session.waiting - 1))
+        moved(fold, replace(original, delivered=True, waiters=()), Event.SETTLED)
     elif original.stage is Stage.UNDELIVERABLE:  # it is told to nobody any more
-        fold.state.put_transaction(original.id, replace(original, redelivered=True))
+        reversal = -1 if p.summary.is_(Trait.REVERSAL) else original.reversal
+        fold.state.put_transaction(original.id, replace(original, redelivered=True, reversal=reversal))
     elif completed:
         fold.state.put_transaction(original.id, replace(original, delivered=True))
 
@@ -101,10 +107,11 @@ def _reverse(
             state.put_transaction(changed.id, changed)
         else:
             keep(fold, found, changed)
-    elif standing is Standing.UNKNOWN and p.summary.refers:
+    elif standing in (Standing.UNKNOWN, Standing.BLOCKED) and p.summary.refers:
         blocked = outcome_key(link, BLOCKED + p.summary.refers)
-        last = state.meta.transaction
-        keep(fold, blocked, Finished(b"", refusal, 0, last, Fate.UNDONE, p.summary.refers, p.target))
+        last, rest = state.meta.transaction, p.summary.amount if partial else 0
+        keep(fold, blocked, Finished(b"", refusal, 0, last, Fate.UNDONE, p.summary.refers, p.target, approved=rest,
+                                     about=original_key(link, p.summary.refers)))  # fmt: skip
     elif isinstance(original, Transaction) and standing is Standing.OPEN and not partial:
         state.put_transaction(original.id, replace(original, reversal=number or -1))
 

@@ -18,7 +18,7 @@ from messages.message import (
     Reconciliation,
     Trait,
 )
-from switch.core.originals import Standing, barred, find
+from switch.core.originals import Standing, barred, find, undone_before
 from switch.core.proposals import (
     LATE_ANSWER,
     NOTHING,
@@ -213,13 +213,14 @@ class Offers:
         state, wire, summary = self._state, self._wires[place.link.name], message.summary
         standing, found, _ = find(state, place.link.name, summary.refers)
         reversal = summary.is_(Trait.REVERSAL)
-        needless = reversal and standing in (Standing.DECLINED, Standing.UNDONE, Standing.BLOCKED)
+        whole = standing is not Standing.BLOCKED or undone_before(state, place.link.name, summary.refers)
+        needless = reversal and whole and standing in (Standing.DECLINED, Standing.UNDONE, Standing.BLOCKED)
         unknown = reversal and standing is Standing.UNKNOWN and place.link.unknown_original == "acknowledge"
         names = [found.target] if found is not None and found.target in self._wires else []
         if not names and (route := self._targets.route(place.link.name, message)) is not None:
             names = route.targets
         target, stan, outbound = "", 0, NOWHERE
-        blocked = find(state, place.link.name, summary.identity)[0] is Standing.BLOCKED
+        blocked = undone_before(state, place.link.name, summary.identity)
         if not needless and not unknown and not blocked:
             if not names:
                 return Absorb(*place.span, f"advice: {Reason.NO_ROUTE}")

@@ -64,6 +64,12 @@ def barred(state: State, link: str, identity: bytes) -> Reason | None:
     return Reason.DUPLICATE if len(holders) >= HOLDERS_MAX else None
 
 
+def undone_before(state: State, link: str, identity: bytes) -> bool:
+    """Whether a reversal in full came before the message of that identity."""
+    standing, original, _ = find(state, link, identity)
+    return standing is Standing.BLOCKED and original is not None and not original.approved
+
+
 def _standing(item: Original | None, key: bytes) -> Standing:
     if item is None:
         return Standing.UNKNOWN

@@ -250,6 +250,7 @@ class Breaker(Record, frozen=True):
 
     timeouts: int
     open: bool = False
+    due_ms: int = 0  # no echo before: the last one was refused
 
 
 class Rate(Record, frozen=True):

@@ -24,7 +24,7 @@ from switch.core.proposals import (
     Timeout,
     Undo,
 )
-from switch.core.records import Advice, Session, Stage, Transaction, Waiter
+from switch.core.records import Advice, Role, Session, Stage, Transaction, Waiter
 from switch.core.rules import Link, Rules
 from switch.core.sealed import KeyGone, Sealed
 from switch.core.state import State
@@ -245,7 +245,7 @@ class Tending:
             return self._network_send(session, NetworkFunction.SIGN_ON, utc)
         breaker = self._state.breakers.get(session.link)
         if breaker is not None and breaker.open:  # half-open: an echo, never a customer's payment
-            return self._network_send(session, NetworkFunction.ECHO, utc)
+            return self._network_send(session, NetworkFunction.ECHO, utc) if clock >= breaker.due_ms else None
         if link.echo_interval_ms and clock - session.heard_ms >= link.echo_interval_ms:
             return self._network_send(session, NetworkFunction.ECHO, utc)
         return None
@@ -271,13 +271,16 @@ class Tending:
                 yield from self._expired(link, lane, clock)
 
     def _expired(self, link: Link, lane: Iterable[int], clock: int) -> Iterator[Due]:
-        """While the link is away: an operator sees what became too old, the oldest first."""
+        """While the link is away: an operator sees what became too old. Of those about one original only the first."""
+        before: set[bytes] = set()
         for number in islice(lane, LOOK_MAX):
             advice, subject = self._state.advices[number], ("advice", number)
-            if clock - advice.queued_ms <= link.advice_expires_ms:
-                return
+            if advice.about in before or advice.about in self._state.stopped:
+                continue
+            if advice.about:
+                before.add(advice.about)
             waits = subject in self.outstanding or self._follows(advice) or clock < advice.deadline_ms
-            if not waits and advice.about not in self._state.stopped:
+            if not waits and clock - advice.queued_ms > link.advice_expires_ms:
                 yield subject, Park(number, "expired")
 
     def _lane(self, link: Link, lane: Iterable[int], session: str, clock: int) -> Iterator[Due]:
@@ -300,11 +303,22 @@ class Tending:
                 outstanding += advice.tries <= PATIENT_TRIES
             elif keys.get((link.name, advice.match_key), number) != number:
                 continue  # its answer could not be told from that of another
-            elif due := self._advice_due(link, advice, session, clock):
+            elif due := self._advice_due(link, advice, self._behind(advice) or session, clock):
                 outstanding += 1
                 yield subject, due
                 if link.advice_rate_max:
                     return
+
+    def _behind(self, advice: Advice) -> str:
+        """The session in whose outbox its original still stands: its owner may be late, and write it after the advice.
+
+        Only there the advice is behind it for sure; "" when the original is acknowledged, or goes nowhere any more.
+        """
+        number = advice.books.transaction if advice.books is not None else 0
+        for id_ in self._state.links.get(advice.link, ()) if number else ():
+            if any(out.ref == number and out.role is Role.FORWARD for out in self._state.sessions[id_].outbox):
+                return id_
+        return ""
 
     def _follows(self, advice: Advice) -> bool:
         """Whether it waits for the decision of its original."""
@@ -318,6 +332,8 @@ class Tending:
             return Park(advice.id, "unanswered")
         if link.advice_expires_ms and clock - advice.queued_ms > link.advice_expires_ms:
             return Park(advice.id, "expired")
+        if not self._state.sessions[session].ready:
+            return None
         try:
             return self._advice_send(advice, session)
         except MessageError:  # the link's framing has become smaller

@@ -36,6 +36,8 @@ class Links:
         self._now = now
         self._loop = asyncio.get_running_loop()
         self._paused = {"held"}  # why nothing is accepted
+        self._serving = False
+        self._addresses: dict[str, str] = {}  # of listening sockets, as the rules said when each was taken
         self._turn = False
         self._tries: dict[tuple[str, int], int] = {}
         self._next: dict[tuple[str, int], float] = {}
@@ -45,6 +47,7 @@ class Links:
 
     def listen(self) -> None:
         """Take what systemd gave, bind what else the links say. Raises OSError with the address in its text."""
+        self._serving = True
         given = set(self._given)  # of one that only the peer was given, our own address is bound all the same
         for name in list(self._given):
             self.hold(name, self._given.pop(name))
@@ -57,14 +60,50 @@ class Links:
                 self.hold(name, self._bind(link, link.listen[self._node]))
         self.pause(False)
 
+    def configured(self) -> bool:
+        """The rules have changed: addresses of links that are gone are let go, those of new ones are bound.
+
+        False while this node does not listen yet.
+        One that cannot be bound is told in the log: the rules are active, and the node serves what it can.
+        """
+        if not self._serving:
+            return False
+        for name in [name for name in self.listening if not self._wanted(name)]:
+            self._let_go(name)
+        for wire in self._engine.wires.values():
+            name = f"{wire.link.name}/{self._node}"
+            known = name in self.listening or f"{wire.link.name}/" in self.listening
+            if wire.link.outbound or known or self._node not in wire.link.listen:
+                continue
+            try:
+                self.hold(name, self._bind(wire.link, wire.link.listen[self._node]))
+            except OSError as error:
+                event(log, logging.ERROR, "link.not_listening", error=error.strerror, do="free the address, and reload again")
+        return True
+
+    def _wanted(self, name: str) -> bool:
+        """Whether the rules want this socket: one that systemd gave has the address that it has."""
+        link, _, node = name.partition("/")
+        wire = self._engine.wires.get(link)
+        if wire is None or wire.link.outbound:
+            return False
+        return not node or wire.link.listen.get(node) == self._addresses.get(name)
+
+    def _let_go(self, name: str) -> None:
+        sock = self.listening.pop(name)
+        self._addresses.pop(name, None)
+        self._loop.remove_reader(sock.fileno())
+        sock.close()
+
     def hold(self, name: str, sock: socket.socket) -> None:
         """Accept from this socket, too."""
-        link = name.partition("/")[0]
+        link, _, node = name.partition("/")
         if name in self.listening or link not in self._engine.wires:
             sock.close()
             return
         sock.setblocking(False)
         self.listening[name] = sock
+        self._addresses[name] = self._engine.wires[link].link.listen.get(node, "")
         event(log, logging.INFO, "link.listening", link=link, address=kernel.address(sock.getsockname()))
         if not self._paused:
             self._loop.add_reader(sock.fileno(), self._accept, link, sock)

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable
 
+import pytest
 from switch_rig import DECLINED_PAN, Traffic, Wire, card_request, clean, fresh, hashes_agree, log_lines, settled, until
 
 from tools.pair import Settings, Switch
@@ -55,4 +56,13 @@ def test_a_link_that_a_request_needs_stays_and_the_operator_is_told_which(start:
     until(lambda: all(switch.ask(node)["sessions"] == 4 for node in "ab"), "the sessions of the link to end")
     with Wire(switch.ports.terminals["b"]) as other:
         assert other.ask(card_request())[39] == "00"
+    for node in "ab":
+        with pytest.raises(ConnectionRefusedError):  # nobody listens for it any more
+            Wire(switch.ports.further["more"][node])
+    switch.configure(Settings(further=further, timeout_ms=3_000))
+    assert switch.ask("b", "reload")["ok"]
+    for node in "ab":
+        until(lambda node=node: log_lines(switch, "link.listening", "link=more", nodes=node)[3:], "both addresses, again")
+        with Wire(switch.ports.further["more"][node]) as again:
+            assert again.ask(card_request(pan=DECLINED_PAN))[39] == "51"
     hashes_agree(switch)

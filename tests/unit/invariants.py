@@ -202,7 +202,7 @@ def _advices(pair, proposals, accepted) -> None:
             seen.undone[named] = number
     seen.advice = state.meta.advice
     for item in state.transactions.values():
-        if item.reversal and not item.open and item.outcome is not None:
+        if item.reversal and not item.open and item.outcome is not None and item.stage is not Stage.UNDELIVERABLE:
             assert item.outcome.decision is not Decision.APPROVED, "approved after its terminal has reversed it"
     requests = [item for key, item in state.outcomes.items() if key.partition(b"\0")[2][1:2] == b"0"]  # class, function
     for item in (*state.transactions.values(), *requests):
