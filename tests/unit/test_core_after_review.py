@@ -31,7 +31,7 @@ def partial(stan=700, left=400):
 
 @pytest.mark.parametrize("acknowledged", [False, True])
 def test_a_reversal_goes_behind_its_original_where_that_may_not_be_written_yet(pair, acknowledged):
-    terminal, first, second = pair.accept(), pair.connect(slot=0), pair.connect(node="b", slot=1)
+    terminal, first, second = pair.accept(node="b"), pair.connect(slot=0), pair.connect(node="b", slot=1)
     pair.receive(terminal, card())
     (carrier,) = (net for net in (first, second) if pair.sent(net, Role.FORWARD))
     other = first if carrier == second else second
