@@ -179,8 +179,8 @@ class Checks:
 
     def at_the_end(self) -> None:
         # what ended or began in this instant is in the log a moment later
-        self._world.run(lambda: not self._loose(), self._world.now + LOOSE_S)
-        if loose := self._loose():
+        self._world.run(lambda: not self.loose(), self._world.now + LOOSE_S)
+        if loose := self.loose():
             raise Violation(loose)
         self._time()
         money.check(self._simulation, self.patience_s, self.resets_excused, self._in_flight)
@@ -190,8 +190,7 @@ class Checks:
             if unit.node.engine.rules.limits.journal_waiting_max:
                 self._simulation.database.check(unit.node.engine.state)
 
-
-    def _loose(self) -> str:
+    def loose(self) -> str:
         """What is not at rest: a session whose socket is missing or has not followed the log, a frame, a node."""
         for unit in self._units():
             state, held = unit.node.engine.state, unit.node.sessions.connections
