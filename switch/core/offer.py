@@ -18,7 +18,7 @@ from messages.message import (
     Reconciliation,
     Trait,
 )
-from switch.core.originals import Standing, barred, find, undone_before
+from switch.core.originals import Standing, barred, blocks, find, undone_before
 from switch.core.proposals import (
     LATE_ANSWER,
     NOTHING,
@@ -213,8 +213,7 @@ class Offers:
         state, wire, summary = self._state, self._wires[place.link.name], message.summary
         standing, found, _ = find(state, place.link.name, summary.refers)
         reversal = summary.is_(Trait.REVERSAL)
-        whole = standing is not Standing.BLOCKED or undone_before(state, place.link.name, summary.refers)
-        needless = reversal and whole and standing in (Standing.DECLINED, Standing.UNDONE, Standing.BLOCKED)
+        needless = reversal and (standing in (Standing.DECLINED, Standing.UNDONE) or blocks(standing, found))
         unknown = reversal and standing is Standing.UNKNOWN and place.link.unknown_original == "acknowledge"
         names = [found.target] if found is not None and found.target in self._wires else []
         if not names and (route := self._targets.route(place.link.name, message)) is not None:

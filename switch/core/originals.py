@@ -66,7 +66,11 @@ def barred(state: State, link: str, identity: bytes) -> Reason | None:
 
 def undone_before(state: State, link: str, identity: bytes) -> bool:
     """Whether a reversal in full came before the message of that identity."""
-    standing, original, _ = find(state, link, identity)
+    return blocks(*find(state, link, identity)[:2])
+
+
+def blocks(standing: Standing, original: Original | None) -> bool:
+    """Whether what was found is such a reversal; one in part leaves the rest to be reversed."""
     return standing is Standing.BLOCKED and original is not None and not original.approved
 
 

@@ -271,43 +271,40 @@ class Tending:
                 yield from self._expired(link, lane, clock)
 
     def _expired(self, link: Link, lane: Iterable[int], clock: int) -> Iterator[Due]:
-        """While the link is away: an operator sees what became too old. Of those about one original only the first."""
-        before: set[bytes] = set()
-        for number in islice(lane, LOOK_MAX):
-            advice, subject = self._state.advices[number], ("advice", number)
-            if advice.about in before or advice.about in self._state.stopped:
-                continue
-            if advice.about:
-                before.add(advice.about)
+        """While the link is away: an operator sees what became too old."""
+        for advice in self._heads(lane):
+            subject = ("advice", advice.id)
             waits = subject in self.outstanding or self._follows(advice) or clock < advice.deadline_ms
             if not waits and clock - advice.queued_ms > link.advice_expires_ms:
-                yield subject, Park(number, "expired")
+                yield subject, Park(advice.id, "expired")
 
     def _lane(self, link: Link, lane: Iterable[int], session: str, clock: int) -> Iterator[Due]:
-        """The first that are due, as many as may be outstanding; of those about one original only the first.
-
-        One that was not answered a few times lets others pass.
-        """
-        outstanding = 0
-        before: set[bytes] = set()
-        stopped, keys = self._state.stopped, self._state.advice_keys
-        for number in islice(lane, LOOK_MAX):
+        """The first that are due, as many as may be outstanding. One that was not answered a few times lets others pass."""
+        outstanding, keys = 0, self._state.advice_keys
+        for advice in self._heads(lane):
             if outstanding >= link.advice_window:
                 return
-            advice, subject = self._state.advices[number], ("advice", number)
-            if advice.about in before or advice.about in stopped:
-                continue
-            if advice.about:
-                before.add(advice.about)
+            subject = ("advice", advice.id)
             if subject in self.outstanding or (advice.session and clock < advice.deadline_ms):
                 outstanding += advice.tries <= PATIENT_TRIES
-            elif keys.get((link.name, advice.match_key), number) != number:
+            elif keys.get((link.name, advice.match_key), advice.id) != advice.id:
                 continue  # its answer could not be told from that of another
-            elif due := self._advice_due(link, advice, self._behind(advice) or session, clock):
+            elif due := self._advice_due(link, advice, session, clock):
                 outstanding += 1
                 yield subject, due
                 if link.advice_rate_max:
                     return
+
+    def _heads(self, lane: Iterable[int]) -> Iterator[Advice]:
+        """In order: of those about one original only the first, and none of what waits with a parked one."""
+        before: set[bytes] = set()
+        for number in islice(lane, LOOK_MAX):
+            advice = self._state.advices[number]
+            if advice.about in before or advice.about in self._state.stopped:
+                continue
+            if advice.about:
+                before.add(advice.about)
+            yield advice
 
     def _behind(self, advice: Advice) -> str:
         """The session in whose outbox its original still stands: its owner may be late, and write it after the advice.
@@ -332,6 +329,7 @@ class Tending:
             return Park(advice.id, "unanswered")
         if link.advice_expires_ms and clock - advice.queued_ms > link.advice_expires_ms:
             return Park(advice.id, "expired")
+        session = self._behind(advice) or session
         if not self._state.sessions[session].ready:
             return None
         try:
