@@ -37,6 +37,7 @@ class Links:
         self._loop = asyncio.get_running_loop()
         self._paused = {"held"}  # why nothing is accepted
         self._serving = False
+        self._ours: set[str] = set()  # names of those that systemd gave us
         self._addresses: dict[str, str] = {}  # of listening sockets, as the rules said when each was taken
         self._turn = False
         self._tries: dict[tuple[str, int], int] = {}
@@ -48,17 +49,18 @@ class Links:
     def listen(self) -> None:
         """Take what systemd gave, bind what else the links say. Raises OSError with the address in its text."""
         self._serving = True
-        given = set(self._given)  # of one that only the peer was given, our own address is bound all the same
+        self._ours = set(self._given)
         for name in list(self._given):
             self.hold(name, self._given.pop(name))
-        for wire in list(self._engine.wires.values()):
-            link = wire.link
-            name = f"{link.name}/{self._node}"
-            if link.outbound or name in self.listening or f"{link.name}/" in given:
-                continue
-            if self._node in link.listen:
-                self.hold(name, self._bind(link, link.listen[self._node]))
+        for name, link in self._unbound():
+            self.hold(name, self._bind(link, link.listen[self._node]))
         self.pause(False)
+
+    def _unbound(self) -> list[tuple[str, Link]]:
+        """Our own addresses that nothing listens on; of one that only the peer was given, ours is bound all the same."""
+        links = [wire.link for wire in self._engine.wires.values() if self._node in wire.link.listen]
+        named = [(f"{link.name}/{self._node}", link) for link in links if f"{link.name}/" not in self._ours]
+        return [(name, link) for name, link in named if not link.outbound and name not in self.listening]
 
     def configured(self) -> bool:
         """The rules have changed: addresses of links that are gone are let go, those of new ones are bound.
@@ -70,13 +72,9 @@ class Links:
             return False
         for name in [name for name in self.listening if not self._wanted(name)]:
             self._let_go(name)
-        for wire in self._engine.wires.values():
-            name = f"{wire.link.name}/{self._node}"
-            known = name in self.listening or f"{wire.link.name}/" in self.listening
-            if wire.link.outbound or known or self._node not in wire.link.listen:
-                continue
+        for name, link in self._unbound():
             try:
-                self.hold(name, self._bind(wire.link, wire.link.listen[self._node]))
+                self.hold(name, self._bind(link, link.listen[self._node]))
             except OSError as error:
                 event(log, logging.ERROR, "link.not_listening", error=error.strerror, do="free the address, and reload again")
         return True
@@ -92,6 +90,7 @@ class Links:
     def _let_go(self, name: str) -> None:
         sock = self.listening.pop(name)
         self._addresses.pop(name, None)
+        self._ours.discard(name)
         self._loop.remove_reader(sock.fileno())
         sock.close()
 
