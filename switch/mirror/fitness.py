@@ -1,6 +1,7 @@
 """Is this etcd fit for a replicated log? Versions with known faults, unfit settings, and what to do about them."""
 
 import asyncio
+import http.client
 import logging
 import re
 import ssl
@@ -82,19 +83,28 @@ async def _examine_endpoint(client: Client, endpoint: Endpoint) -> tuple[str, li
         cmdline, figures = await asyncio.to_thread(_settings, endpoint.url, _tls(client))
         warnings.append(snapshot_count_warning(status.version, cmdline))
         warnings.append(quota_warning(figures))
-    except (OSError, msgspec.DecodeError, KeyError) as error:
+    except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:  # it may die in the midst of its answer
         warnings.append(
             f"cannot read its settings over HTTP ({type(error).__name__}): check --snapshot-count and the quota"
         )
     return status.version, [f"{endpoint.url}: {warning}" for warning in warnings if warning]
 
 
+class _Variables(msgspec.Struct):
+    """What is read of `/debug/vars` (expvar)."""
+
+    cmdline: list[str]
+
+
 def _settings(url: str, context: ssl.SSLContext | None) -> tuple[list[str], str]:
-    """How the member was started (expvar) and its metrics. Blocks: for a thread. Raises OSError."""
+    """How the member was started (expvar) and its metrics. Blocks: for a thread.
+
+    Raises OSError, HTTPException (the answer broke off), MsgspecError (not what etcd would say).
+    """
     with urllib.request.urlopen(f"{url}/debug/vars", timeout=HTTP_TIMEOUT_S, context=context) as response:
-        variables = msgspec.json.decode(response.read())
+        variables = msgspec.json.decode(response.read(), type=_Variables)
     with urllib.request.urlopen(f"{url}/metrics", timeout=HTTP_TIMEOUT_S, context=context) as response:
-        return variables["cmdline"], response.read().decode()
+        return variables.cmdline, response.read().decode(errors="replace")
 
 
 def _tls(client: Client) -> ssl.SSLContext | None:

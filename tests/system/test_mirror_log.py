@@ -12,9 +12,11 @@ from etcd3 import etcdrpc
 from mirror_rig import Nodes, eventually, failure, heir_body, join_body, on_loop, same
 
 from switch.mirror.append import PROPOSAL_BYTES_MAX
+from switch.mirror.client import Client
 from switch.mirror.errors import Fenced, FenceMissing, ProposalTooLarge, Unsealable
-from switch.mirror.fitness import quota_warning, snapshot_count_warning, version_warning
+from switch.mirror.fitness import examine, quota_warning, snapshot_count_warning, version_warning
 from switch.mirror.sealing import create_key_file
+from switch.mirror.settings import EtcdSettings
 from tools.etcd import Etcd
 
 
@@ -294,6 +296,34 @@ async def test_health_has_a_figure_for_everything(etcd: Etcd, tmp_path: Path) ->
         assert health["append_p50_ms"] > 0 and health["endpoint"] == etcd.endpoints[0]
         assert any("--snapshot-count 5000" in warning for warning in health["warnings"])
         assert msgspec.json.encode(health)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n{",  # it dies in the midst of its answer
+        b"nothing of HTTP\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",
+        b'HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{"cmdline": 1}',
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n\xff\xff",
+        b"",
+    ],
+)
+@on_loop
+async def test_an_etcd_that_does_not_tell_its_settings_is_warned_about_and_used(etcd: Etcd, said: bytes) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said)
+        writer.close()
+
+    client = Client(EtcdSettings(endpoints=etcd.endpoints[:1]))
+    try:
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            client.endpoint.url = "http://{}:{}".format(*server.sockets[0].getsockname())
+            version, warnings = await examine(client)
+    finally:
+        await client.close()
+    assert version and any("cannot read its settings over HTTP" in warning for warning in warnings)
 
 
 def test_versions_with_known_faults_are_warned_about() -> None:
