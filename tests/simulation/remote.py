@@ -48,6 +48,11 @@ class Remote(TcpEnd):
     def unacknowledged(self) -> int:
         return self.written - self.acked
 
+    @property
+    def owes(self) -> bool:
+        """It has received what the other kernel has no acknowledgement of yet."""
+        return self.peer is not None and self.peer.acked < self.received + self.peer.syn
+
     def send(self, data: bytes | memoryview, dontwait: bool = True) -> int:
         """How much was taken: 0 when the buffer is full, before it is connected and when it is broken."""
         if self.error or self.state not in (ESTABLISHED, CLOSE_WAIT):
