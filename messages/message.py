@@ -230,8 +230,11 @@ class Codec(Protocol):
         """
         ...
 
-    def answer(self, original: bytes, outcome: Outcome, *, utc: float = 0.0) -> bytes:
-        """Encode the answer to a request of this link: its own echo fields and the outcome's content. `utc`: as above."""
+    def answer(self, original: bytes, outcome: Outcome, *, utc: float = 0.0, message: Message | None = None) -> bytes:
+        """Encode the answer to a request of this link: its own echo fields and the outcome's content. `utc`: as above.
+
+        message: the answer that decided it, where that is at hand. It changes nothing but that it is not decoded again.
+        """
         ...
 
     def refuse(self, original: bytes, reason: Reason, flaw: str = "") -> Outcome:

@@ -181,7 +181,7 @@ class Iso20022Codec:
         body = _body(message)
         return Outbound(body.message.payload, self._match_key(body.facts.references))
 
-    def answer(self, original: bytes, outcome: Outcome, *, utc: float = 0.0) -> bytes:
+    def answer(self, original: bytes, outcome: Outcome, *, utc: float = 0.0, message: Message | None = None) -> bytes:
         """The recorded pacs.002 byte for byte, or one made here for an outcome of `refuse` (which has no content)."""
         if outcome.content:
             return outcome.content

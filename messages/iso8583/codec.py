@@ -163,11 +163,11 @@ class Iso8583Codec:
             self._changes.change(mti, fields, raw, Moment(utc, stan, date, sent))
         return Outbound(self.dialect.assemble(mti, raw), self._match_key(mti, fields), reference_of(mti, fields))
 
-    def answer(self, original: bytes, outcome: Outcome, *, utc: float = 0.0) -> bytes:
+    def answer(self, original: bytes, outcome: Outcome, *, utc: float = 0.0, message: Message | None = None) -> bytes:
         request = unpack(original)
         decided = unpack(outcome.content)
         own = self._own(request)
-        raw = self._own(decided)
+        raw = self._own(decided, message.body if message is not None else None)
         raw = {**{number: own[number] for number in self._rules.echoed if number in own}, **raw}
         for number in self._rules.identifying:
             # the amount of a partial approval is the issuer's to say: the request's own would make it one in full
@@ -316,9 +316,29 @@ class Iso8583Codec:
     def _network_function(self, fields: dict[int, str]) -> NetworkFunction:
         return self._network_functions.get(fields.get(self._rules.network_field, ""), NetworkFunction.OTHER)
 
-    def _own(self, record: Record) -> dict[int, bytes]:
-        """A record's encoded fields in this link's dialect."""
-        return record.raw if record.dialect == self.dialect.name else self._raw(record.message())
+    def _own(self, record: Record, body: Iso8583 | None = None) -> dict[int, bytes]:
+        """A record's encoded fields in this link's dialect. Decoded is what this one encodes in another way, and not even
+        that where it is what `body` has.
+        """
+        if record.dialect == self.dialect.name:
+            return record.raw
+        same = self._same.get(record.dialect)
+        if same is None:
+            return self._raw(record.message())
+        raw = record.raw
+        other = {number: part for number, part in raw.items() if number not in same}
+        if not other:
+            return raw
+        if body is not None and body.dialect.name == record.dialect and other.items() <= body.raw.items():
+            values = body.fields
+        else:
+            values = structs.replace(record, raw=other).message().fields
+        encode = self.dialect.encode_field
+        return {
+            number: part if number in same else encode(number, values[number])
+            for number, part in raw.items()
+            if number in same or number in values  # an empty bitmap has no value
+        }
 
     def _raw(self, body: Iso8583) -> dict[int, bytes]:
         """A message's encoded fields in this link's dialect: as they are where both encode them alike."""

@@ -312,7 +312,10 @@ class Offers:
                 outcome = wire.codec.refuse(transaction.original, Reason.PARTIAL)
                 undo = self._wires[place.link.name].reversal(state, self._node, transaction, utc, Cause.PARTIAL)
             frames = tuple(
-                (waiter.session, wire.answer(waiter.header, wire.codec.answer(waiter.original, outcome, utc=utc)))
+                (
+                    waiter.session,
+                    wire.answer(waiter.header, wire.codec.answer(waiter.original, outcome, utc=utc, message=message)),
+                )
                 for waiter in transaction.waiters
                 if waiter.session in state.sessions
             )
