@@ -129,6 +129,11 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return f"Outcome({self.decision.name} {self.code})"
 
 
+def approved(outcome: Outcome | None) -> bool:
+    """Whether there is an outcome, and it is an approval."""
+    return outcome is not None and outcome.decision is Decision.APPROVED
+
+
 class Message(msgspec.Struct, frozen=True, gc=False):
     """One decoded message."""
 

@@ -16,7 +16,7 @@ so in etcd, until the lead's writer says that a database has it (`Journaled`).
 
 from msgspec.structs import replace
 
-from messages.message import Decision, Outcome, Trait, Verdict
+from messages.message import Decision, Outcome, Trait, Verdict, approved
 from switch.core.apply_totals import count, decided
 from switch.core.books import JournalItem, JournalKind
 from switch.core.fold import Fold, rule
@@ -35,14 +35,14 @@ def journal_full(fold: Fold) -> bool:
 
 def record_answer(fold: Fold, transaction: Transaction, p: Answer) -> Transaction:
     """Counts for the target. The transaction with the amount that it approved; its terminal's reversal undoes as much."""
-    summary, approved = transaction.summary, p.untold or p.outcome.decision is Decision.APPROVED
+    summary, taken = transaction.summary, p.untold or approved(p.outcome)
     amount = summary.amount
-    if approved:
+    if taken:
         amount = min(amount, p.amount) if p.amount is not None else amount
         transaction = replace(transaction, approved=amount)
-    what = Counted.APPROVED if approved else Counted.DECLINED
+    what = Counted.APPROVED if taken else Counted.DECLINED
     count(fold, transaction.target, transaction.date, what, summary, amount)
-    advice = fold.state.advices.get(transaction.reversal) if approved else None
+    advice = fold.state.advices.get(transaction.reversal) if taken else None
     if advice is not None and advice.books is not None:
         about = replace(advice.books.summary, amount=amount)
         told = replace(advice.books, summary=about, counted=Counted.REVERSAL)
@@ -114,7 +114,7 @@ def record_kept(fold: Fold, link: str, p: Store, standing: Standing, original: O
 def _held(p: Store, standing: Standing, original: Original | None) -> tuple[bool, bool]:
     """Whether the source was told an approval of what it reverses, and whether the target gave one."""
     if standing is Standing.APPROVED and original is not None:
-        told = original.outcome is not None and original.outcome.decision is Decision.APPROVED
+        told = approved(original.outcome)
         return told, told or original.approved > 0
     waits = standing is Standing.OPEN and p.summary.is_(Trait.PARTIAL)  # what it leaves may be approved; else it is refused
     likely = waits or (standing in (Standing.UNKNOWN, Standing.BLOCKED) and bool(p.payload))
@@ -153,7 +153,7 @@ def record_reversed(fold: Fold, link: str, p: Store, original: Original) -> Orig
 
     If it is not finished its approval enters the books first: as far as they go it is, whether its answer arrived or not.
     """
-    if original.outcome is None or original.outcome.decision is not Decision.APPROVED:
+    if not approved(original.outcome):
         return original
     if isinstance(original, Transaction) and not original.booked:
         record_finished(fold, original)

@@ -4,7 +4,7 @@ from sys import intern
 
 from msgspec.structs import replace
 
-from messages.message import Decision, Outcome, Trait
+from messages.message import Outcome, Trait, approved
 from switch.core.apply_advices import drop_advice
 from switch.core.apply_journal import record_finished
 from switch.core.fold import Fold, queued, rule
@@ -42,7 +42,7 @@ def decide(fold: Fold, transaction: Transaction, outcome: Outcome, frames: Frame
     decided = replace(
         transaction, outcome=outcome, fate=fate, copies=copies, delivered=False, waiters=(), unsent=b""
     )
-    if transaction.reversal and (fate is Fate.NOTHING or (fate is Fate.DECIDED and not _approved(outcome))):
+    if transaction.reversal and (fate is Fate.NOTHING or (fate is Fate.DECIDED and not approved(outcome))):
         drop_advice(fold, transaction.reversal)
     if copies:
         event = Event.QUEUED
@@ -68,15 +68,11 @@ def copy_settled(fold: Fold, number: int, *, delivered: bool) -> None:
         moved(fold, transaction, Event.SETTLED)
 
 
-def _approved(outcome: Outcome | None) -> bool:
-    return outcome is not None and outcome.decision is Decision.APPROVED
-
-
 def _must_undo(fold: Fold, transaction: Transaction) -> bool:
     link = fold.links.get(transaction.link)
     money = transaction.summary.is_(Trait.MONEY)
     wanted = link is not None and link.reverses and money and not transaction.completed
-    return _approved(transaction.outcome) and wanted
+    return approved(transaction.outcome) and wanted
 
 
 def moved(fold: Fold, transaction: Transaction, event: Event) -> None:

@@ -4,7 +4,7 @@ from sys import intern
 
 from msgspec.structs import replace
 
-from messages.message import Decision, Outcome, Trait
+from messages.message import Outcome, Trait, approved
 from switch.core.apply_advices import fits, queue_advice
 from switch.core.apply_journal import record_kept, record_reversed
 from switch.core.apply_outcomes import keep, moved
@@ -100,7 +100,7 @@ def _reverse(
         if partial:
             changed = replace(original, approved=min(original.approved, p.summary.amount))
         else:
-            told = original.fate is Fate.TOLD or not _approved(original)
+            told = original.fate is Fate.TOLD or not approved(original.outcome)
             outcome = original.outcome if told else refusal
             changed = replace(original, approved=0, outcome=outcome, fate=Fate.UNDONE)
         if isinstance(changed, Transaction):
@@ -114,7 +114,3 @@ def _reverse(
                                      about=original_key(link, p.summary.refers)))  # fmt: skip
     elif isinstance(original, Transaction) and standing is Standing.OPEN and not partial:
         state.put_transaction(original.id, replace(original, reversal=number or -1))
-
-
-def _approved(original: Original) -> bool:
-    return original.outcome is not None and original.outcome.decision is Decision.APPROVED

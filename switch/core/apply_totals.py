@@ -9,7 +9,7 @@ from functools import lru_cache
 from msgspec.structs import replace
 
 from messages.facts import NUMBER_MAX
-from messages.message import Decision, Outcome, Summary
+from messages.message import Outcome, Summary, approved
 from switch.core.books import Total
 from switch.core.fold import Fold
 from switch.core.records import Counted
@@ -18,8 +18,7 @@ from switch.core.state import State
 
 def decided(outcome: Outcome | None) -> Counted:
     """As what a decided request counts."""
-    approved = outcome is not None and outcome.decision is Decision.APPROVED
-    return Counted.APPROVED if approved else Counted.DECLINED
+    return Counted.APPROVED if approved(outcome) else Counted.DECLINED
 
 
 def count(fold: Fold, link: str, date: str, what: Counted, summary: Summary, amount: int) -> None:

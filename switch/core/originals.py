@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from messages.message import Decision, Reason
+from messages.message import Reason, approved
 from switch.core.records import Fate, Finished, Stage, Transaction
 from switch.core.state import State, original_key
 
@@ -83,7 +83,6 @@ def _standing(item: Original | None, key: bytes) -> Standing:
         return Standing.BLOCKED
     if item.fate is Fate.UNDONE or (isinstance(item, Transaction) and item.stage is Stage.UNDELIVERABLE):
         return Standing.UNDONE
-    approved = item.outcome is not None and item.outcome.decision is Decision.APPROVED
-    if approved or item.fate is Fate.UNKNOWN:
+    if approved(item.outcome) or item.fate is Fate.UNKNOWN:
         return Standing.APPROVED
     return Standing.DECLINED
