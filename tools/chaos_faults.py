@@ -22,6 +22,7 @@ from tools.pair import Switch
 QUIET_S = 0.5  # at most, from the pair being whole to the next fault: sessions are still being given back in it
 PATIENCE_S = {"a": 2.0, "b": 1.0}  # how long the peer of this node lets it be silent (switch/config.py, detector.py)
 SETTLE_S = 0.3  # a peer that has decided to kill has done so
+BUSY_S = 1.0  # a peer on a busy machine has decided, and has done so
 CATCH_UP_S = 0.4
 PIDFD_GETFD = 438  # pidfd_getfd(2), on every architecture
 CONNECTED = "03"  # of a socket in /proc/net/unix
@@ -86,7 +87,10 @@ def doze(switch: Switch, step: Step) -> Done:
     process, dead = switch.nodes[step.node], switch.ask(step.node)["incarnation"]
     seconds = PATIENCE_S[step.node] * (0.8 + 0.4 * step.size)
     epoch_ms = _stopped(switch, step.node, seconds)
-    time.sleep(SETTLE_S)
+    # its peer may lose patience when it has just woken up and not been heard yet: what comes of it is known after that
+    known_s = time.monotonic() + max(PATIENCE_S[step.node] - seconds, 0) + BUSY_S
+    while process.running() and time.monotonic() < known_s:
+        time.sleep(0.01)
     if process.running():
         return Done(f"{step.node} slept {seconds:.2f} s and was spared")
     process.respawn()
