@@ -179,8 +179,8 @@ def test_an_issuer_that_loses_delays_and_repeats_and_terminals_agree_in_the_end(
     )  # fmt: skip
     assert report.kills >= 4 and report.lost == report.duplicated == report.ledger_mismatch == 0
     assert report.reversed > 0 and report.advices > 0
-    stored = report.reversed + report.advices
-    assert report.events["advice.stored"] >= stored and report.events["transaction.timeout"] > 0
+    # what a node has appended and not applied when it is killed is in no log: that all of it stands is the ledger's to say
+    assert report.events["advice.stored"] > 0 and report.events["transaction.timeout"] > 0
     assert report.events["advice.refused"] > 0 and report.events["answer.unmatched"] > 0
 
 
