@@ -118,7 +118,7 @@ class Terminal:
         """It goes away without a word, and comes back."""
         if self._wire is None:
             return
-        if self._world.now - self._heard_at < DELAYED_ACK_S or self._wire.owes:
+        if self._unacknowledged():
             # its kernel would reset a connection on which it has read an answer that it has not acknowledged yet (on a dead
             # line it cannot, seed 114471): to the switch that answer was never delivered, and what it counts is all there
             # is to know (issue 5, 4: bytes_acked). No terminal lets go of its line within the instant of an approval.
@@ -128,12 +128,15 @@ class Terminal:
         self._wire.reset()
         self._away()
 
+    def _unacknowledged(self) -> bool:
+        """Whether its kernel may not have acknowledged yet what it has heard on its line."""
+        return self._world.now - self._heard_at < DELAYED_ACK_S or self._wire.owes
+
     def _leave(self, deal: Deal) -> None:
         """It goes away with a deal open, and never comes back: unless a byte of its answer was faster."""
         silent = not deal.told and not deal.outcome and not self._frames.rest
         # what it read within the instant may be another's answer: as in `reset`
-        at_rest = self._world.now - self._heard_at >= DELAYED_ACK_S and self._wire is not None and not self._wire.owes
-        if self._deal is deal and silent and at_rest:
+        if self._deal is deal and self._wire is not None and silent and not self._unacknowledged():
             self._world.trace(self.name, f"goes away for good, without an answer to rrn={deal.rrn}")
             self.gone = True
             self._quiet()
