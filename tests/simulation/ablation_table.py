@@ -10,6 +10,7 @@ import msgspec
 import patches_of_advices as advices
 import patches_of_payments as payments
 import patches_of_the_log as log
+import patches_of_transfers as transfers
 from patching import Ablate
 from plan import Fault, Maker, Plan
 from terminals import Habits
@@ -98,6 +99,24 @@ def _issuer_long_away(dice: random.Random) -> Fault:
     return Fault(fault.text, strike, 1.5)
 
 
+def _creditor(kind: str) -> Maker:
+    return lambda dice: others.creditor(dice, kind)
+
+
+def _silent_and_away(dice: random.Random) -> Fault:
+    """The creditor agent answers nothing, and its lines are dead when that is noticed, until it breaks them."""
+    away = others.creditor_away(dice)
+
+    def strike(simulation: Any) -> None:
+        creditor, world = simulation.creditor, simulation.world
+        creditor.loss = 1.0
+        world.at(0.2, lambda: setattr(creditor, "loss", 0.0))
+        world.at(0.9, lambda: [simulation.network.cut(wire, 1.0) for wire in creditor.wires])
+        world.at(1.4, lambda: away.strike(simulation))
+
+    return Fault(f"{away.text}, after silence", strike, away.lasts_s + 1.4)
+
+
 LATE = Focus((_etcd("requests are late"),))
 LATE_DEATH = Focus((_late_opens,), terminals=16, requests=3, alone=True)
 AWAY = Focus((others.etcd_away,), terminals=0, alone=True)
@@ -112,6 +131,10 @@ QUIET = Focus((nodes.kill,), terminals=0)
 OVERTAKING = Focus((nodes.kill,), world={"habits": Habits(overtakes=1.0)})
 BLOCKED = Focus((_etcd("requests are late"), others.cut_sessions), world={"habits": Habits(overtakes=1.0)})
 OFFLINE = {"habits": Habits(purchases=1.0, offline=1.0)}
+TRANSFERS = {"agents": 2, "patient": False}
+UNANSWERED = Focus((_creditor("loss"),), terminals=1, world=TRANSFERS)
+UNCONFIRMED = Focus((_silent_and_away,), terminals=1, world=TRANSFERS)
+INTERIM = Focus((_creditor("pending"),), terminals=1, world=TRANSFERS)
 
 TABLE = (
     # the log in etcd
@@ -216,4 +239,11 @@ TABLE = (
              Focus((_issuer_long_away,), world={"alt": False, "habits": Habits(purchases=1.0)})),
     Ablation("a part that is not taken is undone", "nothing stands that was declined", 20, (advices.part_undone,),
              Focus((_issuer("partial"),), world={"mall": True})),
+    # transfers
+    Ablation("a rejected transfer is confirmed negatively", "nothing stands that was rejected", 20,
+             (transfers.confirmed_negatively,), UNANSWERED),
+    Ablation("confirmations until acknowledged", "as before, whatever happens on the way", 20,
+             (transfers.confirmed_until_acknowledged,), UNCONFIRMED),
+    Ablation("an interim status decides nothing", "a transfer is over when its status is final", 20,
+             (transfers.interim_absorbed,), INTERIM),
 )  # fmt: skip

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import money
 from outside import BIN, DIALECT, PAN, PINBLOCK, TRACK
 from tcp import CLOSE
+from transfers import ACCOUNT, read
 from world import Process, Violation
 
 from switch.core.records import Role
@@ -15,7 +16,7 @@ from switch.core.sealed import sealed_in
 if TYPE_CHECKING:
     from simulation import Simulation
 
-SECRETS = [text.encode() for text in (PAN, TRACK, PINBLOCK, BIN)]
+SECRETS = [text.encode() for text in (PAN, TRACK, PINBLOCK, BIN, ACCOUNT)]
 LOG_MAX = 120  # entries left in etcd at the end: a snapshot at every 40th, and truncation some 16 behind it
 DEFECTS = ("more was written than the state holds", "its input was refused too often")
 LOST = ("lost with its node", "node left", "node leaves")  # with a peer there to take them
@@ -162,18 +163,25 @@ class Checks:
             self._goes_out(what, node, session, offset, offset + size)
 
     def _goes_out(self, what: str, node: Any, session: Any, begin: int, end: int) -> None:
-        """Bytes for the issuer: a reversal follows its original, and only when that is decided."""
+        """Bytes for the issuer or creditor agent: a reversal follows its original, and only when that is decided."""
         state = node.engine.state
         for out in session.outbox:
             if begin <= out.offset < end and out.role is Role.FORWARD:
-                rrn = DIALECT.decode(node.keys.open(out.data)[2:]).fields[37]
-                entry = self._simulation.issuer.ledger.get(rrn)
+                name, entry = self._known(session.link, node.keys.open(out.data)[2:])
                 if entry is not None and entry.reversed:
-                    raise Violation(f"{what}: rrn={rrn} goes out, and its reversal has been there")
+                    raise Violation(f"{what}: {name} goes out, and its reversal has been there")
             elif out.offset < end and begin < out.end and out.role is Role.ADVICE and out.ref in state.advices:
                 original = state.transactions.get(state.advices[out.ref].after)
                 if original is not None and original.open:
                     raise Violation(f"{what}: advice {out.ref}, and transaction {original.id} before it is not decided")
+
+    def _known(self, link: str, request: bytes) -> tuple[str, Any]:
+        """What a request is called, and what its target knows of it."""
+        if link in self._simulation.creditor.networks:
+            id_ = read(request).id
+            return id_, self._simulation.creditor.ledger.get(id_)
+        rrn = DIALECT.decode(request).fields[37]
+        return f"rrn={rrn}", self._simulation.issuer.ledger.get(rrn)
 
     # --- at the end
 
@@ -205,7 +213,8 @@ class Checks:
                     return f"session {id_}: {done} bytes are consumed and written, and by the log {log}"
             if left := sorted(held.keys() - state.sessions.keys()):
                 return f"{unit.name} holds sockets of no session: {left}"
-        if any(each.remainder for each in (*self._simulation.terminals, self._simulation.issuer)):
+        simulation = self._simulation
+        if any(each.remainder for each in (*simulation.clients, simulation.issuer, simulation.creditor)):
             return "a stream holds a part of a frame, and nothing more comes"
         kept = len(self._simulation.cluster.store.select(b"/switch/sim/log/", b"/switch/sim/log0"))
         if kept > LOG_MAX:
@@ -227,10 +236,10 @@ class Checks:
     def _streams(self) -> None:
         if self.resets_excused:
             return
-        for terminal in self._simulation.terminals:
-            for address, connected, lost in terminal.lost_sessions:
+        for client in self._simulation.clients:
+            for address, connected, lost in client.lost_sessions:
                 if lost - connected > BRAND_NEW_S and address not in self._excused:
-                    raise Violation(f"{terminal.name}: its connection of {connected:.3f} was ended at {lost:.3f}")
+                    raise Violation(f"{client.name}: its connection of {connected:.3f} was ended at {lost:.3f}")
 
     def _states(self) -> None:
         found = [(unit.node.engine.state.index, unit.node.engine.state.hash()) for unit in self._units()]

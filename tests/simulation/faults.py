@@ -18,6 +18,9 @@ OF_OTHERS: list[tuple[int, Maker]] = [
     (1, others.storm), (5, others.issuer), (3, others.leave), (1, others.reversals_unheard), (1, others.etcd_away),
     (1, others.cut_off), (8, others.issuer_away), (1, others.advices_refused), (5, others.issuer_stuck), (5, others.hang_up),
 ]  # fmt: skip
+OF_TRANSFERS: list[Maker] = [
+    others.creditor, others.creditor, others.creditor_away, others.creditor_stuck, others.agents_return,
+]  # fmt: skip
 KINDS = OF_NODES + OF_OTHERS
 
 
@@ -25,6 +28,7 @@ def draw(dice: random.Random, makers: Sequence[Maker] = ()) -> Plan:
     """What the seed does. `makers`: these faults alone, each as likely as the others."""
     old = not makers and dice.random() < 0.1
     # with entries of version 1 a node that leaves may be given sessions, or be an heir (both are why there is a version 2)
+    every = not makers
     makers = makers or [maker for weight, maker in (OF_OTHERS if old else KINDS) for _ in range(weight)]
     found = []
     for _ in range(dice.choice((1, 2, 2, 3, 4, 6))):
@@ -32,12 +36,23 @@ def draw(dice: random.Random, makers: Sequence[Maker] = ()) -> Plan:
     if old:
         found.append((dice.random() * 0.3, nodes.upgrade(dice)))
     found.sort(key=lambda each: each[0])
-    return Plan(
+    plan = Plan(
         terminals=dice.randrange(1, 5), requests=dice.randrange(2, 5), members=dice.choice((1, 1, 3)),
         store=dice.random() < 0.4, old=old,
         snapshot_entries=dice.choice((12, 40)), faults=found, alt=dice.random() < 0.4, mall=dice.random() < 0.5,
         window=dice.choice((1, 4)), partial=dice.choice((0.0, 0.0, 0.3)), habits=_habits(dice),
     )  # fmt: skip
+    own = random.Random()
+    own.setstate(dice.getstate())  # so that what is drawn for transfers changes no history without them
+    if every and own.random() < 0.25:
+        _draw_transfers(own, plan)
+    return plan
+
+
+def _draw_transfers(dice: random.Random, plan: Plan) -> None:
+    plan.agents, plan.patient = dice.randrange(1, 3), dice.random() < 0.3
+    plan.faults += [(dice.random(), dice.choice(OF_TRANSFERS)(dice)) for _ in range(dice.randrange(3))]
+    plan.faults.sort(key=lambda each: each[0])
 
 
 def _habits(dice: random.Random) -> Habits:

@@ -116,8 +116,8 @@ def storm(dice: random.Random) -> Fault:
     """All terminals reset their connections and come back at once."""
 
     def strike(simulation: "Simulation") -> None:
-        for terminal in simulation.terminals:
-            terminal.reset()
+        for client in simulation.clients:
+            client.reset()
 
     return Fault("all terminals reconnect", strike)
 
@@ -199,3 +199,49 @@ def issuer_stuck(dice: random.Random) -> Fault:
         simulation.world.at(0.1 + seconds, simulation.issuer.there)
 
     return Fault(f"issuer: stuck, and away for {seconds * 1000:.0f} ms", strike, seconds + 0.1)
+
+
+# --- the creditor agent
+
+
+def creditor(dice: random.Random, *kinds: str) -> Fault:
+    kind, chance = dice.choice(kinds or ("loss", "late", "twice", "decline", "pending")), 0.2 + 0.6 * dice.random()
+    seconds = duration(dice, 1.0)
+
+    def strike(simulation: "Simulation") -> None:
+        setattr(simulation.creditor, kind, chance)
+        simulation.world.at(seconds, lambda: setattr(simulation.creditor, kind, 0.0))
+
+    return Fault(f"creditor agent: {kind} {chance:.1f} for {seconds * 1000:.0f} ms", strike)
+
+
+def creditor_away(dice: random.Random) -> Fault:
+    seconds = duration(dice, 1.0)
+
+    def strike(simulation: "Simulation") -> None:
+        simulation.creditor.away("inst")
+        simulation.world.at(seconds, simulation.creditor.there)
+
+    return Fault(f"creditor agent: away for {seconds * 1000:.0f} ms", strike, seconds)
+
+
+def creditor_stuck(dice: random.Random) -> Fault:
+    """As with the issuer."""
+    seconds = duration(dice, 0.3)
+
+    def strike(simulation: "Simulation") -> None:
+        simulation.creditor.stuck("inst")
+        simulation.world.at(0.1, lambda: simulation.creditor.away("inst"))
+        simulation.world.at(0.1 + seconds, simulation.creditor.there)
+
+    return Fault(f"creditor agent: stuck, and away for {seconds * 1000:.0f} ms", strike, seconds + 0.1)
+
+
+def agents_return(dice: random.Random) -> Fault:
+    """Debtor agents reset their connections with transfers under way."""
+
+    def strike(simulation: "Simulation") -> None:
+        for agent in simulation.agents:
+            agent.reset()
+
+    return Fault("debtor agents reconnect", strike)

@@ -4,10 +4,10 @@ It authorises a request once, in full or in part, and books an advice once, what
 its original blocks it. What no correct switch would send it is a violation.
 """
 
-from collections.abc import Callable
 from typing import Any
 
-from outside import APPROVED, DIALECT, Frames, frame
+from host import Host
+from outside import APPROVED, DIALECT, frame
 from world import Violation, World
 
 FAULTS = ("loss", "late", "twice", "decline", "partial", "busy", "refuse", "unheard")
@@ -32,8 +32,8 @@ class Entry:
         self.copies: dict[str, tuple[int, float]] = {}  # STAN of an advice: how many copies came, since when
 
 
-class Issuer:
-    """`networks`: the address of each, by the name of its link."""
+class Issuer(Host):
+    """What it knows of each RRN, and what it does with messages."""
 
     def __init__(self, world: World, network: Any, networks: dict[str, tuple[str, int]]) -> None:
         self.ledger: dict[str, Entry] = {}
@@ -41,41 +41,8 @@ class Issuer:
         self.loss = self.late = self.twice = self.decline = self.partial = self.busy = self.refuse = self.unheard = 0.0
         self.delay_s = 0.01
         self.stood_in: dict[str, list[int]] = {}  # by card: amounts that stand-in has approved
-        self._world, self._network, self._networks = world, network, networks
-        self._doors: dict[str, Callable[[], None]] = {}  # what ends the listening
-        self._wires: dict[Any, str] = {}  # and the link that it is of
-        self._frames: dict[Any, Frames] = {}
         self._open: dict[tuple[str, str], str] = {}  # link and STAN: RRN of the request that is being answered
-        self.there()
-
-    @property
-    def remainder(self) -> bool:
-        """Whether a stream that goes on holds a part of a frame."""
-        return any(frames.rest for frames in self._frames.values())
-
-    # --- its connections
-
-    def there(self) -> None:
-        """All of its networks listen."""
-        for link, address in self._networks.items():
-            if link not in self._doors:
-                self._doors[link] = self._network.listen(address, lambda wire, link=link: self._accept(link, wire))
-
-    def away(self, link: str) -> None:
-        """A network breaks its connections, and does not listen until `there`."""
-        door = self._doors.pop(link, None)
-        if door is not None:
-            self._world.trace("ISSUER", f"is away from {link}")
-            door()
-            for wire in [wire for wire, its in self._wires.items() if its == link]:
-                self._forget(wire)
-                wire.reset()
-
-    def stuck(self, link: str) -> None:
-        """The connections of a network take nothing more of the switch."""
-        for wire in [wire for wire, its in self._wires.items() if its == link]:
-            end = wire.wire.connecting
-            end.output_max = end.written - end.acked
+        super().__init__(world, network, "ISSUER", networks, DIALECT.decode)
 
     def heal(self, usual: float) -> None:
         """Nothing goes wrong any more; it goes on to approve a part where it `usual`ly does."""
@@ -84,28 +51,9 @@ class Issuer:
         self.partial = usual
         self.there()
 
-    def _forget(self, wire: Any) -> None:
-        del self._wires[wire]
-        del self._frames[wire]
-
-    def _accept(self, link: str, wire: Any) -> None:
-        frames = self._frames[wire] = Frames("ISSUER")
-        self._wires[wire] = link
-
-        def changed() -> None:
-            while data := wire.receive(16_384):
-                for body in frames.take(data):
-                    self._heard(link, wire, body)
-            if wire in self._wires and (wire.broken or wire.finished):
-                self._forget(wire)
-                wire.close()
-
-        wire.on_change = changed
-        changed()
-
     # --- its ledger
 
-    def _heard(self, link: str, wire: Any, body: Any) -> None:
+    def heard(self, link: str, wire: Any, body: Any) -> None:
         mti, world = body.mti, self._world
         if mti == "0800":
             world.trace("ISSUER", f"hears 0800 DE70={body.fields[70]}")
@@ -210,7 +158,7 @@ class Issuer:
             delay += world.latency(0.01)
 
     def _answer(self, wire: Any, body: Any, mti: str, code: str, amount: int | None = None) -> None:
-        if wire not in self._wires:
+        if wire not in self.wires:
             return
         raw = {number: body.raw[number] for number in body.raw if number not in (2, 35, 38, 52, 90)}
         raw[39] = DIALECT.encode_field(39, code)

@@ -1,8 +1,9 @@
-"""Money is conserved: at the end the issuer holds of each deal what its terminal counts as paid."""
+"""Money is conserved: at the end issuer and creditor agent hold of each deal what who asked for it counts as paid."""
 
 from typing import TYPE_CHECKING, Any
 
 from outside import APPROVED
+from transfers import PENDING, SETTLED
 from world import Violation
 
 if TYPE_CHECKING:
@@ -34,8 +35,26 @@ def check(simulation: "Simulation", patience_s: float, resets_excused: bool, in_
                 raise Violation(f"rrn={deal.rrn} is {deal.outcome} at its terminal with {deal.holds}; the issuer holds {held}")
     if ledger:
         raise Violation(f"the issuer knows deals that no terminal made: {sorted(ledger)}")
+    _transferred(simulation, patience_s, in_flight)
     _stood_in(simulation)
     _parked(simulation)
+
+
+def _transferred(simulation: "Simulation", patience_s: float, in_flight: list[bytes]) -> None:
+    """What is pending to the end is nobody's to say but the creditor agent's."""
+    ledger = dict(simulation.creditor.ledger)
+    for transfer in (transfer for agent in simulation.agents for transfer in agent.transfers.values()):
+        credit = ledger.pop(transfer.id, None)
+        held, age_s = (credit.held, credit.heard_s - transfer.sent_s) if credit is not None else (0, 0.0)
+        if patience_s and age_s > patience_s and not any(transfer.id.encode() in body for body in in_flight):
+            raise Violation(f"{transfer.id} was {age_s:.1f} s old when it was forwarded")
+        if transfer.final == PENDING and simulation.plan.patient:
+            continue
+        counts = transfer.amount if transfer.final == SETTLED else 0
+        if held != counts:
+            raise Violation(f"{transfer.id} is {transfer.final} for {counts} at its agent; the creditor agent holds {held}")
+    if ledger:
+        raise Violation(f"the creditor agent knows transfers that nobody ordered: {sorted(ledger)}")
 
 
 def _told(deal: Any) -> None:

@@ -4,6 +4,7 @@ Cards are ISO 8583:1987 in ASCII behind a two-byte length. A deal's identity is 
 Who speaks: terminals.py and issuer.py.
 """
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -18,6 +19,7 @@ TRACK = f"{PAN}=30122011000012345678"
 PINBLOCK = "7A3B19C4D5E6F708"
 BIN = "49294801"  # of cards that are used without PIN, and that stand-in may approve
 CARDS = tuple(f"{BIN}0000{number:04d}" for number in range(1, 4))
+FRAME_MAX = 2_000  # bytes
 DELAYED_ACK_S = 0.06  # Linux acknowledges within 40 ms
 APPROVED = ("00", "10")  # DE39; 10: of a part of the amount
 _STAN, _RRN, _AMOUNT, _TERMINAL, _ORIGINAL, _PAN = (
@@ -62,8 +64,8 @@ def frame(payload: bytes) -> bytes:
 class Frames:
     """Cuts a stream. What does not begin with a frame is a violation: streams are exact."""
 
-    def __init__(self, whose: str) -> None:
-        self.whose = whose
+    def __init__(self, whose: str, decode: Callable[[bytes], Any]) -> None:
+        self.whose, self.decode = whose, decode
         self.rest = b""
 
     def take(self, data: bytes) -> list[Any]:
@@ -72,10 +74,10 @@ class Frames:
         found = []
         while len(self.rest) >= 2:
             size = int.from_bytes(self.rest[:2], "big")
-            if size > 2000:
+            if size > FRAME_MAX:
                 raise Violation(f"{self.whose}: its stream cannot be cut into frames")
             if len(self.rest) < 2 + size:
                 break
-            found.append(DIALECT.decode(self.rest[2 : 2 + size]))
+            found.append(self.decode(self.rest[2 : 2 + size]))
             self.rest = self.rest[2 + size :]
         return found

@@ -33,6 +33,8 @@ class Plan(msgspec.Struct):
     window: int = 1  # of advices
     partial: float = 0.0  # how often the issuer approves a part
     habits: Habits = Habits()
+    agents: int = 0  # debtor agents; none: there is no link for credit transfers
+    patient: bool = False  # a transfer without an answer is told to be pending, not rejected
     faults: list[tuple[float, Fault]] = []
 
     @property

@@ -11,12 +11,14 @@ from pathlib import Path
 import checks
 import faults
 import msgspec
+from agents import CreditorAgent, DebtorAgent
+from client import Client
 from database import Database
 from etcd_twin import Cluster, install
 from interpose import PathTwin, installed
 from issuer import Issuer
 from msgspec.structs import replace
-from outside import BIN
+from outside import BIN, FRAME_MAX
 from plan import Plan
 from sockets import FcntlModule, Network, SocketModule
 from terminals import Terminal
@@ -24,6 +26,7 @@ from units import Unit
 from world import Killed, Violation, World
 
 from messages.iso8583.options import Iso8583Options
+from messages.iso20022.options import Iso20022Options
 from switch.config import Config, Journal, Pair
 from switch.core.rules import Limits, Link, Route, StandIn
 from switch.mirror.sealing import create_key_file
@@ -32,8 +35,9 @@ from switch.mirror.settings import EtcdSettings
 SETTLE_S = 40.0  # of virtual time, after the last fault: by then everything is decided and delivered
 BEGIN_S = 0.05  # after both nodes serve: the first fault may come
 FAULTS_S = 0.5  # and for how long they come
-PORTS = {"pos": {"a": 7001, "b": 7002}, "mall": {"a": 7003, "b": 7004}}
+PORTS = {"pos": {"a": 7001, "b": 7002}, "mall": {"a": 7003, "b": 7004}, "banks": {"a": 7005, "b": 7006}}
 NETWORKS = {"net": ("127.0.0.1", 9001), "alt": ("127.0.0.1", 9002)}  # both lead to the issuer
+CREDITOR = {"inst": ("127.0.0.1", 9003)}  # leads to the creditor agent
 CARDS = Iso8583Options()
 STAND_IN = StandIn(
     name="small", targets=["net"], bins=[BIN], profiles=["purchase"], currency="978", amount_max=40_000,
@@ -65,12 +69,12 @@ def _key_file() -> str:
 
 def configuration(plan: Plan) -> Config:
     """The pair's configuration, with timers that make a run short."""
-    listens = [name for name in PORTS if name == "pos" or plan.mall]
+    listens = ["pos", "mall"] if plan.mall else ["pos"]
     leads = [name for name in NETWORKS if name == "net" or plan.alt]
     links = [
         Link(
             name=name, listen={node: f"127.0.0.1:{port}" for node, port in PORTS[name].items()}, framing="2-byte-be",
-            frame_max_bytes=2000, iso8583=CARDS if name == "pos" else replace(CARDS, partial=False), half_close_ms=2_000,
+            frame_max_bytes=FRAME_MAX, iso8583=CARDS if name == "pos" else replace(CARDS, partial=False), half_close_ms=2_000,
             redeliver=name == "mall",
         )
         for name in listens
@@ -78,12 +82,16 @@ def configuration(plan: Plan) -> Config:
     links += [
         Link(
             name=name, connect=["{}:{}".format(*NETWORKS[name])], connections=2 if name == "net" else 1,
-            framing="2-byte-be", frame_max_bytes=2000, iso8583=CARDS, timeout_ms=1_000, advice_retry_ms=500,
+            framing="2-byte-be", frame_max_bytes=FRAME_MAX, iso8583=CARDS, timeout_ms=1_000, advice_retry_ms=500,
             advice_retry_max_ms=1_000, advice_window=plan.window, network_timeout_ms=1_000, echo_interval_ms=2_000,
             reconnect_max_ms=400,
         )
         for name in leads
     ]  # fmt: skip
+    routes = [Route(name="cards", source=listens, targets=leads)]
+    if plan.agents:
+        links += _transfer_links(plan)
+        routes.append(Route(name="transfers", source=["banks"], targets=list(CREDITOR)))
     return Config(
         pair=Pair(
             name="sim", run_directory="/run/sim", key_file=_key_file(), peer_silence_ms=300, data_key_minutes=0.005,
@@ -95,9 +103,27 @@ def configuration(plan: Plan) -> Config:
         limits=Limits(snapshot_entries=plan.snapshot_entries, segment_outcomes=10, journal_waiting_max=1_000),
         journal=Journal(url="postgresql://simulated", batch_rows=4),
         link=links,
-        route=[Route(name="cards", source=listens, targets=leads)],
+        route=routes,
         stand_in=[STAND_IN],
     )  # fmt: skip
+
+
+def _transfer_links(plan: Plan) -> list[Link]:
+    return [
+        Link(
+            name="banks", listen={node: f"127.0.0.1:{port}" for node, port in PORTS["banks"].items()}, framing="2-byte-be",
+            frame_max_bytes=FRAME_MAX, iso20022=Iso20022Options(timeout_profile="pending" if plan.patient else "reject"),
+            half_close_ms=2_000,
+        ),
+        *(
+            Link(
+                name=name, connect=[f"{host}:{port}"], connections=2, framing="2-byte-be", frame_max_bytes=FRAME_MAX,
+                iso20022=Iso20022Options(), timeout_ms=1_000, advice_retry_ms=500, advice_retry_max_ms=1_000,
+                advice_window=plan.window, reconnect_max_ms=400,
+            )
+            for name, (host, port) in CREDITOR.items()
+        ),
+    ]  # fmt: skip
 
 
 class Simulation:
@@ -113,9 +139,10 @@ class Simulation:
         self.checks = checks.Checks(self)
         self.busy_until = 0.0  # a fault of a node lasts as long
         config = self.config = configuration(self.plan)
-        outbound = {link.name: NETWORKS[link.name] for link in config.link if link.outbound}
+        outbound = {link.name: NETWORKS[link.name] for link in config.link if link.name in NETWORKS}
         self.issuer = Issuer(world, self.network, outbound)
         self.issuer.partial = self.plan.partial
+        self.creditor = CreditorAgent(world, self.network, CREDITOR if self.plan.agents else {})
         path = PathTwin("/etc/switch.toml")
         self.units = {
             name: Unit(world, self.network, name, config, path, store=self.plan.store) for name in "ab"
@@ -127,6 +154,16 @@ class Simulation:
         mall = {terminal.name: terminal for terminal in self.terminals[1:]}
         for terminal in mall.values() if self.plan.mall else ():
             terminal.neighbours = mall
+        banks = [("127.0.0.1", port) for port in PORTS["banks"].values()]
+        self.agents = [
+            DebtorAgent(world, self.network, number, banks, 2 * self.plan.requests)
+            for number in range(1, self.plan.agents + 1)
+        ]
+
+    @property
+    def clients(self) -> list[Client]:
+        """All who connect to the switch."""
+        return [*self.terminals, *self.agents]
 
     def _person(self, number: int) -> Terminal:
         link = "mall" if self.plan.mall and number > 1 else "pos"
@@ -155,6 +192,7 @@ class Simulation:
         result.virtual_s = round(world.now, 3)
         result.cpu_s = time.process_time() - began
         result.requests = sum(len(terminal.deals) for terminal in self.terminals)
+        result.requests += sum(len(agent.transfers) for agent in self.agents)
         result.entries = self.checks.entries
         result.points = list(world.points)
         result.kills = sum(unit.deaths for unit in self.units.values())
@@ -166,8 +204,8 @@ class Simulation:
             unit.start()
         if not world.run(lambda: self.duplex, 10.0):
             raise Violation("the pair did not come up in 10 s")
-        for terminal in self.terminals:
-            terminal.begin()
+        for client in self.clients:
+            client.begin()
         for when, fault in self.plan.faults:
             world.at(BEGIN_S + when * FAULTS_S, lambda fault=fault: fault.strike(self))
         lasts_s = max((when * FAULTS_S + fault.lasts_s for when, fault in self.plan.faults), default=FAULTS_S)
@@ -192,6 +230,7 @@ class Simulation:
         self.network.heal()
         self.database.healed = True
         self.issuer.heal(self.plan.partial)
+        self.creditor.heal()
         for unit in self.units.values():
             unit.wanted = True
             process = unit.process
@@ -211,9 +250,9 @@ class Simulation:
 
     def unsettled(self) -> str:
         """What is not settled yet, in words."""
-        for terminal in self.terminals:
-            if not terminal.done:
-                return f"{terminal.name} waits for rrn={terminal.rrn}"
+        for client in self.clients:
+            if not client.done:
+                return f"{client.name} waits for {client.waits_for}"
         for name, unit in self.units.items():
             if not unit.live or unit.node is None or unit.stopping:
                 return f"{name} is not live, or leaves"

@@ -7,7 +7,8 @@ may send a reversal before its original's repeat, on another connection, and it 
 from typing import Any
 
 import msgspec
-from outside import APPROVED, CARDS, DELAYED_ACK_S, Frames, compose, frame
+from client import Client
+from outside import APPROVED, CARDS, DELAYED_ACK_S, DIALECT, Frames, compose, frame
 from world import Violation, World
 
 SILENCE_S, REPEATS = 1.6, 2
@@ -70,116 +71,50 @@ class Deal:
         return frame(payload.replace(b"MERCHANT", b"POISON__") if poison else payload)
 
 
-class Terminal:
+class Terminal(Client):
     """One deal at a time."""
 
     def __init__(
         self, world: World, network: Any, number: int, addresses: list[tuple[str, int]], deals: int, habits: Habits
     ) -> None:
-        self.name = f"TERM{number:04d}"
+        super().__init__(world, network, f"TERM{number:04d}", addresses, DIALECT.decode)
         self.deals: list[Deal] = []
         self.neighbours: dict[str, Terminal] = {self.name: self}  # of its concentrator
-        self.gone = False  # for good
         self.leaving_s = self.cut_s = 0.0  # so soon after its next new deal it does, and its line is dead; 0: not
         self.hangs_up_s = 0.0  # so soon after its next new deal it resets its connection; 0: not
         self.poison = False  # its next new request kills who parses it
-        self.lost_sessions: list[tuple[str, float, float]] = []  # its address, connected since, ended when
-        self._world, self._network, self._addresses, self._habits = world, network, addresses, habits
+        self._habits = habits
         self._left = deals
-        self._wire: Any = None
-        self._connected = False
-        self._connected_at = 0.0
-        self._frames = Frames(self.name)
         self._deal: Deal | None = None
         self._step = ""  # of the deal at hand
         self._sends = 0  # of the step at hand
         self._aside: Aside | None = None  # where its reversal overtakes
-        self._heard_at = 0.0
         self._timer: Any = None
-
-    def begin(self) -> None:
-        self._world.at(self._world.latency(0.02), self._connect)
 
     @property
     def done(self) -> bool:
         return self.gone or (not self._left and self._deal is None)
 
     @property
-    def remainder(self) -> bool:
-        """Whether its stream goes on and holds a part of a frame."""
-        return self._wire is not None and bool(self._frames.rest)
-
-    @property
-    def rrn(self) -> str:
-        """Of the deal at hand."""
-        return self._deal.rrn if self._deal is not None else ""
-
-    def reset(self) -> None:
-        """It goes away without a word, and comes back."""
-        if self._wire is None:
-            return
-        if self._unacknowledged():
-            # its kernel would reset a connection on which it has read an answer that it has not acknowledged yet (on a dead
-            # line it cannot, seed 114471): to the switch that answer was never delivered, and what it counts is all there
-            # is to know (issue 5, 4: bytes_acked). No terminal lets go of its line within the instant of an approval.
-            self._world.at(DELAYED_ACK_S, self.reset)
-            return
-        self._world.trace(self.name, "resets its connection")
-        self._wire.reset()
-        self._away()
-
-    def _unacknowledged(self) -> bool:
-        """Whether its kernel may not have acknowledged yet what it has heard on its line."""
-        return self._world.now - self._heard_at < DELAYED_ACK_S or self._wire.owes
+    def waits_for(self) -> str:
+        return f"rrn={self._deal.rrn}" if self._deal is not None else "its next deal"
 
     def _leave(self, deal: Deal) -> None:
         """It goes away with a deal open, and never comes back: unless a byte of its answer was faster."""
         silent = not deal.told and not deal.outcome and not self._frames.rest
         # what it read within the instant may be another's answer: as in `reset`
-        if self._deal is deal and self._wire is not None and silent and not self._unacknowledged():
+        if self._deal is deal and self._wire is not None and silent and not self.unacknowledged():
             self._world.trace(self.name, f"goes away for good, without an answer to rrn={deal.rrn}")
             self.gone = True
             self._quiet()
             self._wire.reset()
             self._away()
 
-    # --- its connection
-
-    def _connect(self) -> None:
-        if self.gone:
-            return
-        self._frames = Frames(self.name)
-        self._connected = False
-        self._wire = self._network.connect(self._world.dice.choice(self._addresses), self._changed)
-
-    def _up(self) -> None:
-        self._connected, self._connected_at = True, self._world.now
+    def up(self) -> None:
         if self._deal is not None:
             self._again()
         elif self._timer is None:
             self._timer = self._world.at(self._world.latency(0.02), self._next)
-
-    def _away(self) -> None:
-        self._wire, self._connected = None, False
-        self._world.at(0.05 + self._world.latency(0.1), self._connect)
-
-    def _changed(self) -> None:
-        wire = self._wire
-        if wire is None:
-            return
-        if wire.connected and not self._connected:
-            self._up()
-        while data := wire.receive(4096):
-            for body in self._frames.take(data):
-                self.heard(body)
-        if self._wire is wire and (wire.broken or wire.finished):
-            self._world.trace(self.name, "its connection is over")
-            if self._connected:
-                self.lost_sessions.append(("{}:{}".format(*wire.local), self._connected_at, self._world.now))
-            if self._frames.rest and not wire.broken:
-                raise Violation(f"{self.name}: the stream ended in the middle of a frame")
-            wire.close()
-            self._away()
 
     # --- what it has to say
 
@@ -266,7 +201,7 @@ class Terminal:
 
     def heard(self, body: Any) -> None:
         """On one of its connections: what comes for a neighbour is handed on."""
-        self._heard_at = self._world.now
+        super().heard(body)
         to = self.neighbours.get(body.fields[41])
         if to is None:
             raise Violation(f"{self.name}: hears what is for {body.fields[41]}")
@@ -327,7 +262,7 @@ class Aside:
 
     def _open(self) -> None:
         if not self._over:
-            self._connected, self._frames = False, Frames(self._terminal.name)
+            self._connected, self._frames = False, Frames(self._terminal.name, DIALECT.decode)
             self._wire = self._network.connect(self._world.dice.choice(self._addresses), self._changed)
 
     def _changed(self) -> None:

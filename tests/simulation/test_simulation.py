@@ -55,7 +55,8 @@ def _kind(fault: Fault) -> str:
 def test_every_kind_of_fault_is_drawn() -> None:
     """A fault that no seed has would be one that is never tried."""
     drawn = {_kind(fault) for seed in range(3_000) for _, fault in faults.draw(random.Random(seed)).faults}
-    made = {_kind(maker(random.Random(seed))) for _, maker in faults.KINDS for seed in range(300)}
+    makers = [*(maker for _, maker in faults.KINDS), *faults.OF_TRANSFERS]
+    made = {_kind(maker(random.Random(seed))) for maker in makers for seed in range(300)}
     assert drawn >= made and len(made) > 50
 
 
