@@ -94,7 +94,7 @@ class DebtorAgent(Client):
         if not isinstance(body, Report) or transfer is None or body.msg_id != f"M{body.id}":
             raise Violation(f"{self.name}: hears {body}, which answers nothing that it sent")
         told = f"{body.status}/{body.reason}"
-        self._world.trace(self.name, f"hears pacs.002 {body.id} {told}")
+        self._world.trace(self.name, f"hears pacs.002 {body.id} status={told}")
         if transfer.final not in ("", PENDING) and told != transfer.told[-1]:
             raise Violation(f"{self.name}: {body.id} was told {told}, and {transfer.told} before: it has one outcome")
         transfer.told.append(told)
@@ -124,6 +124,7 @@ class CreditorAgent(Host):
     def __init__(self, world: World, network: Any, networks: dict[str, tuple[str, int]]) -> None:
         self.ledger: dict[str, Credit] = {}
         self.loss = self.late = self.twice = self.decline = self.pending = 0.0  # chances
+        self.delay_s = 0.01
         self._reports = 0
         super().__init__(world, network, "CREDITOR", networks, read)
 
@@ -138,7 +139,7 @@ class CreditorAgent(Host):
             self._world.trace(self.name, f"hears pacs.008 {body.id}")
             self._order(wire, body, credit)
         elif body.status == REJECTED:
-            self._world.trace(self.name, f"hears pacs.002 {body.id} RJCT/{body.reason}")
+            self._world.trace(self.name, f"hears pacs.002 {body.id} status=RJCT/{body.reason}")
             credit.reversed = True
         else:
             raise Violation(f"{self.name}: {body.id} is told to be {body.status}")
@@ -151,7 +152,7 @@ class CreditorAgent(Host):
         credit.heard_s, credit.amount = world.now, body.amount
         declined = credit.reversed or world.chance(self.decline)
         credit.status = REJECTED if declined else SETTLED
-        delay = world.latency(0.01) + (1.5 if world.chance(self.late) else 0.0)
+        delay = world.latency(self.delay_s) + (1.5 if world.chance(self.late) else 0.0)
         if world.chance(self.pending):
             world.at(delay, lambda: self._answer(wire, body, PENDING, ""))
             delay += world.latency(0.3)
@@ -165,7 +166,7 @@ class CreditorAgent(Host):
     def _answer(self, wire: Any, body: Order, status: str, reason: str) -> None:
         if wire in self.wires:
             self._reports += 1
-            self._world.trace(self.name, f"sends pacs.002 {body.id} {status}")
+            self._world.trace(self.name, f"sends pacs.002 {body.id} status={status}")
             data = frame(report(body, status, reason, self._reports))
             if wire.send(data) != len(data):
                 self._world.trace(self.name, "cannot send")

@@ -22,6 +22,8 @@ from random import Random
 from typing import Any
 
 import msgspec
+from agents import DebtorAgent
+from client import Client
 from drawing import ALIVE, DEAD, STOPPED, Drawing
 from plan import Plan
 from simulation import PORTS, Simulation, configuration
@@ -55,9 +57,10 @@ def calm(world: World) -> None:
     world.chance = lambda probability: probability >= 1.0  # type: ignore[method-assign]
 
 
-class Puppet(Terminal):
-    """A terminal that does what the script says; of its own it repeats after a silence."""
+class Puppet(Client):
+    """Connects when the script says so."""
 
+    port = ""  # the link that it speaks on
     on = ""  # the node that its connection is to belong to
     free = False  # the story is over: it acts of its own
 
@@ -65,25 +68,8 @@ class Puppet(Terminal):
         """Not of its own."""
 
     def returns(self) -> None:
-        self._addresses = [("127.0.0.1", PORTS["pos"][self.on])]
+        self._addresses = [("127.0.0.1", PORTS[self.port][self.on])]
         self._connect()
-
-    def sends(self) -> None:
-        self._left += 1
-        self._next()
-
-    def repeats(self) -> None:
-        self._again()
-
-    def buys(self) -> None:
-        """With a card that stand-in may approve."""
-        self._habits, usual = Habits(purchases=1.0), self._habits
-        self.sends()
-        self._habits = usual
-
-    def reverses(self) -> None:
-        """Its customer wants back what is under way."""
-        self._begin("reversal")
 
     def leaves(self) -> Any:
         """Returns the connection it had; what becomes of that is the caller's to say."""
@@ -110,24 +96,62 @@ class Puppet(Terminal):
         return self._connected
 
 
+class PuppetTerminal(Puppet, Terminal):
+    """A terminal that does what the script says; of its own it repeats after a silence."""
+
+    port = "pos"
+
+    def sends(self) -> None:
+        self._left += 1
+        self._next()
+
+    def repeats(self) -> None:
+        self._again()
+
+    def buys(self) -> None:
+        """With a card that stand-in may approve."""
+        self._habits, usual = Habits(purchases=1.0), self._habits
+        self.sends()
+        self._habits = usual
+
+    def reverses(self) -> None:
+        """Its customer wants back what is under way."""
+        self._begin("reversal")
+
+
+class PuppetAgent(Puppet, DebtorAgent):
+    """A debtor agent, the same."""
+
+    port = "banks"
+
+    def orders(self) -> None:
+        self._left += 1
+        self._next()
+
+
 class Story(Simulation):
     """One file: `play` returns its drawing."""
 
     def __init__(self, script: list[str]) -> None:
-        self._lines: dict[str, str] = {}  # terminal: node
+        self._lines: dict[str, str] = {}  # terminal or debtor agent: node
         self._columns: list[str] = []
         self._snapshots = 0
         self._connections = 1  # to the issuer
         self._script = [line for line in script if not self._setting(line)]
-        terminals = len(self._lines)
-        plan = Plan(terminals=terminals, requests=0, store="fd store" in script, old="old software" in script)
+        terminals = sum(name.startswith("TERM") for name in self._lines)
+        agents = len(self._lines) - terminals
+        plan = Plan(
+            terminals=terminals, agents=agents, requests=0, store="fd store" in script, old="old software" in script
+        )
         super().__init__(1, plan=plan)
         calm(self.world)
         self.terminals = [
-            Puppet(self.world, self.network, number, [], 0, Habits()) for number in range(1, terminals + 1)
+            PuppetTerminal(self.world, self.network, number, [], 0, Habits()) for number in range(1, terminals + 1)
         ]
+        self.agents = [PuppetAgent(self.world, self.network, number, [], 0) for number in range(1, agents + 1)]
         self._configure("stand-in" in script)
-        self.drawing = Drawing(self._columns or [*self._lines, "b", LOG, "a", "ISSUER"], self._standing)
+        hosts = ["ISSUER"] * bool(terminals) + ["CREDITOR"] * bool(agents)
+        self.drawing = Drawing(self._columns or [*self._lines, "b", LOG, "a", *hosts], self._standing)
         self.witness = Witness(self, self.drawing, self.units["a"]._config.pair.key_file, self._told)
         self._waiting: tuple[str, Callable[[], None]] | None = None
         self._pending: list[Callable[[], None]] = []  # answers of the issuer, while it is silent
@@ -135,7 +159,7 @@ class Story(Simulation):
 
     def _setting(self, line: str) -> bool:
         match line.split():
-            case ["terminal", name, "on", node]:
+            case ["terminal" | "agent", name, "on", node]:
                 self._lines[name] = node
             case ["columns", *names]:
                 self._columns = names
@@ -152,13 +176,14 @@ class Story(Simulation):
     def _configure(self, stand_in: bool) -> None:
         """As many connections to the issuer as the script says, and no traffic that belongs to no story."""
         config = configuration(self.plan)
-        pos, net = config.link
         replace = msgspec.structs.replace
-        net = replace(net, connections=self._connections, echo_interval_ms=0)
+        links = [
+            replace(link, connections=self._connections, echo_interval_ms=0) if link.outbound else link for link in config.link
+        ]
         limits = replace(config.limits, snapshot_entries=self._snapshots or 100_000, journal_waiting_max=0)
         stand_ins = config.stand_in if stand_in else []
         for unit in self.units.values():  # a story keeps no journal
-            unit._config = replace(config, link=[pos, net], limits=limits, stand_in=stand_ins, journal=Journal())
+            unit._config = replace(config, link=links, limits=limits, stand_in=stand_ins, journal=Journal())
 
     def _standing(self, column: str) -> str:
         if column in self.units:
@@ -168,7 +193,7 @@ class Story(Simulation):
 
     def connection_of(self, name: str) -> tuple[str, str]:
         """A terminal's address, and the node that its connection is to belong to; of the issuer nothing is known."""
-        return next(((each.address, each.on) for each in self.terminals if each.name == name), ("", ""))
+        return next(((each.address, each.on) for each in self.clients if each.name == name), ("", ""))
 
     # --- playing
 
@@ -196,16 +221,17 @@ class Story(Simulation):
         self.units["a"].start()
         self.world.at(0.05, self.units["b"].start)  # so that what they do every 100 ms does not meet
         self._until(lambda: self.duplex, "both nodes serve")
-        for terminal in self.terminals:
-            terminal.on = self._lines[terminal.name]
-            self._connect(terminal)
-            self._until(lambda terminal=terminal: terminal.name in self.witness.parties(), "its session is there")
+        for puppet in self.clients:
+            puppet.on = self._lines[puppet.name]
+            self._connect(puppet)
+            self._until(lambda puppet=puppet: puppet.name in self.witness.parties(), "its session is there")
         self._until(self._quiet, "the issuer has answered the sign-on")
 
     def _quiet(self) -> bool:
         sessions = self.witness.state.sessions.values()
         ready = sum(session.ready and not session.accepted for session in sessions)
-        return ready == self._connections and not any(session.outbox for session in sessions)
+        links = sum(link.outbound for link in self.units["a"]._config.link)
+        return ready == links * self._connections and not any(session.outbox for session in sessions)
 
     def _down(self) -> None:
         """Everything heals and settles; then the checks."""
@@ -217,10 +243,10 @@ class Story(Simulation):
         for wire in self._gone:
             wire.cut_until = 0.0
             self.network.break_(wire)
-        for terminal in self.terminals:
-            terminal.free = True
-            if not terminal.connected:
-                terminal.returns()
+        for puppet in self.clients:
+            puppet.free = True
+            if not puppet.connected:
+                puppet.returns()
         for unit in self.units.values():
             if unit.process is not None and unit.process.stopped:
                 unit.process.go_on()
@@ -254,7 +280,7 @@ class Story(Simulation):
                 return
             action, fact = "", wanted
         if not fact:
-            if "sends 0200" in action:  # what nodes do every 100 ms shall not come in between
+            if "sends 0200" in action or "sends pacs.008" in action:  # what nodes do every 100 ms shall not come in between
                 self._step(f"wait until {next(name for name in self.units if self.units[name].alive)} polls")
             self._act(action)
             return
@@ -264,7 +290,7 @@ class Story(Simulation):
     def _condition(self, text: str) -> Callable[[], bool] | None:
         state = self.witness.state
         if text == "settled":
-            return lambda: not state.transactions and not state.advices and all(each.done for each in self.terminals)
+            return lambda: not state.transactions and not state.advices and all(each.done for each in self.clients)
         if text == "both serve":
             return lambda: self.duplex
         match = re.fullmatch(r"(\d+) ms pass", text)
@@ -281,27 +307,31 @@ class Story(Simulation):
             case []:
                 pass
             case [name, "sends", "0200"]:
-                self._terminal(name).sends()
+                self._client(name).sends()
             case [name, "sends", "0200", "without", "PIN"]:
-                self._terminal(name).buys()
+                self._client(name).buys()
+            case [name, "sends", "pacs.008"]:
+                self._client(name).orders()
             case [name, "sends", "0400"]:
-                self._terminal(name).reverses()
+                self._client(name).reverses()
             case [name, "is", "about", "to", "send", "poison"]:
-                self._terminal(name).poison = True
+                self._client(name).poison = True
                 self.checks.resets_excused = True  # its session is to end
             case [name, "leaves"]:
-                self.drawing.arrow(name, self._terminal(name).on, "RST")
-                self._terminal(name).leaves().reset()
+                self.drawing.arrow(name, self._client(name).on, "RST")
+                self._client(name).leaves().reset()
             case [name, "loses", "its", "line"]:
                 note(name, "loses its line")
-                self._lose(self._terminal(name).leaves())
+                self._lose(self._client(name).leaves())
             case ["the", "line", "of", name, "is", "silent", "for", number, "ms"]:
                 note(name, f"no word for {number} ms")
-                self.network.cut(self._terminal(name).wire, int(number) / 1000)
+                self.network.cut(self._client(name).wire, int(number) / 1000)
             case [name, "returns", "on", node]:
-                self._terminal(name).on = node
+                self._client(name).on = node
                 note(name, "connects anew")
-                self._connect(self._terminal(name))
+                self._connect(self._client(name))
+            case ["CREDITOR", "answers", "in", number, "ms"]:
+                self.creditor.delay_s = int(number) / 1000
             case ["ISSUER", "goes", "away"]:
                 self.issuer.away("net")
             case ["ISSUER", "is", "back"]:
@@ -366,23 +396,23 @@ class Story(Simulation):
             case _:
                 raise ScriptError(f"nobody knows how to {action!r}")
 
-    def _terminal(self, name: str) -> Puppet:
-        return next(each for each in self.terminals if each.name == name)
+    def _client(self, name: str) -> Any:
+        return next(each for each in self.clients if each.name == name)
 
     def _kill(self, name: str) -> None:
         self.drawing.note(name, "killed (SIGKILL)")
         self.units[name].wanted = False  # it stays away until the script starts it
         self.units[name].process.kill()
 
-    def _connect(self, terminal: Puppet) -> None:
+    def _connect(self, puppet: Any) -> None:
         """The node that the script names accepts it and keeps it: it is its turn, and the other looks away."""
         for name, unit in self.units.items():
-            if name == terminal.on and unit.node is not None:
+            if name == puppet.on and unit.node is not None:
                 unit.node.links._turn = True
             elif unit.ready:
                 self._accepting(unit, False)
-        terminal.returns()
-        self.witness.lines[terminal.address] = terminal.name
+        puppet.returns()
+        self.witness.lines[puppet.address] = puppet.name
 
     def _accepting(self, unit: Any, accepting: bool) -> None:
         self.world.within(unit.process, lambda: unit.node.links.pause(not accepting))

@@ -14,6 +14,7 @@ import etcd_calls
 from drawing import Drawing
 from etcd_store import Txn
 from outside import DIALECT
+from transfers import Order, read
 from words import Words
 from world import Killed, Process
 
@@ -206,7 +207,7 @@ class Witness:
     def _name(self, open_: Open) -> str:
         """A session's name is its party's; a later one of the same party has a number."""
         if open_.session not in self._names:
-            party = self.lines.get(open_.remote, "ISSUER")
+            party = self.lines.get(open_.remote, "CREDITOR" if open_.link in self._simulation.creditor.networks else "ISSUER")
             count = sum(name.partition("/")[0] == party for name in self._names.values()) + 1
             self._names[open_.session] = party if count == 1 else f"{party}/{count}"
         return self._names[open_.session]
@@ -285,7 +286,7 @@ class Witness:
                 self._drawing.note(who, text.partition(",")[0])
                 self._tell(f"{who} {verb.strip(',:')}")
             return
-        mti, code = rest[:4], rest.partition("DE39=")[2]
+        mti, code = rest.partition(" ")[0], rest.partition("DE39=")[2] or rest.partition("status=")[2]
         if verb == "sends":
             self._drawing.arrow(who, self._owner(who), f"{mti} {code}".strip())
         elif verb == "hears" and who in self._late:
@@ -302,7 +303,10 @@ def _kinds(proposals: list[Any]) -> list[str]:
 
 
 def _label(data: bytes) -> str:
-    """Message type and response code of a frame."""
+    """Message type and response code, or status, of a frame."""
+    if data[2:3] == b"<":
+        it = read(data[2:])
+        return "pacs.008" if isinstance(it, Order) else f"pacs.002 {it.status}"
     body = DIALECT.decode(data[2:])
     return f"{body.mti} {body.fields.get(39, '')}".strip()
 

@@ -81,8 +81,8 @@ class Words:
 
 
 def _kind(payload: bytes) -> str:
-    """By the message class in the MTI."""
-    return "Reversal" if payload[1:2] == b"4" else "Advice"
+    """By the message class in the MTI; a pacs.002 of the switch's own is a negative confirmation."""
+    return "Reversal" if payload[1:2] == b"4" or payload[:1] == b"<" else "Advice"
 
 
 def sessions(count: int) -> str:
