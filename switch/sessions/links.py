@@ -37,6 +37,7 @@ class Links:
         self._loop = asyncio.get_running_loop()
         self._paused = {"held"}  # why nothing is accepted
         self._serving = False
+        self._closed = False
         self._ours: set[str] = set()  # names of those that systemd gave us
         self._addresses: dict[str, str] = {}  # of listening sockets, as the rules said when each was taken
         self._turn = False
@@ -95,9 +96,9 @@ class Links:
         sock.close()
 
     def hold(self, name: str, sock: socket.socket) -> None:
-        """Accept from this socket, too."""
+        """Accept from this socket, too. Who leaves holds none: the address is to be free for its owner's next life."""
         link, _, node = name.partition("/")
-        if name in self.listening or link not in self._engine.wires:
+        if self._closed or name in self.listening or link not in self._engine.wires:
             sock.close()
             return
         sock.setblocking(False)
@@ -184,6 +185,8 @@ class Links:
         self._opening[key] = self._sessions.open(link.name, sock, slot, address)
 
     def close(self) -> None:
+        """For good: rules that become active now bind nothing, and what the peer shares is closed."""
+        self._serving, self._closed = False, True
         self.pause(True)
         for sock in self.listening.values():
             sock.close()

@@ -43,16 +43,18 @@ def draw(dice: random.Random, makers: Sequence[Maker] = ()) -> Plan:
         window=dice.choice((1, 4)), partial=dice.choice((0.0, 0.0, 0.3)), habits=_habits(dice),
     )  # fmt: skip
     own = random.Random()
-    own.setstate(dice.getstate())  # so that what is drawn for transfers changes no history without them
+    own.setstate(dice.getstate())  # so that what is drawn from it changes no history without it
     if every and own.random() < 0.25:
         _draw_transfers(own, plan)
+    if every and own.random() < 0.15:
+        plan.faults += [(own.random(), others.reload(own)) for _ in range(own.randrange(1, 3))]
+    plan.faults.sort(key=lambda each: each[0])
     return plan
 
 
 def _draw_transfers(dice: random.Random, plan: Plan) -> None:
     plan.agents, plan.patient = dice.randrange(1, 3), dice.random() < 0.3
     plan.faults += [(dice.random(), dice.choice(OF_TRANSFERS)(dice)) for _ in range(dice.randrange(3))]
-    plan.faults.sort(key=lambda each: each[0])
 
 
 def _habits(dice: random.Random) -> Habits:

@@ -1,10 +1,13 @@
-"""What happens around the nodes: to etcd, to the network, to terminals and issuers."""
+"""What happens around the nodes: to etcd, to the network, to terminals and issuers, to the configuration."""
 
 import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
 from plan import Fault, Maker, duration, either
+
+from switch.core.rules import Link
 
 if TYPE_CHECKING:
     from simulation import Simulation
@@ -245,3 +248,31 @@ def agents_return(dice: random.Random) -> Fault:
             agent.reset()
 
     return Fault("debtor agents reconnect", strike)
+
+
+# --- operators
+
+
+def reload(dice: random.Random) -> Fault:
+    """Other rules, from a file that both nodes have and one reads: timers, windows, connections, targets."""
+    name, own = either(dice), random.Random(dice.getrandbits(32))
+    timeout_ms, window, connections = dice.choice((700, 1_000, 1_400)), dice.choice((1, 2, 4)), dice.choice((1, 2, 3))
+    gone = {"alt"} if dice.random() < 0.4 else set()
+
+    def changed(link: Link) -> Link:
+        if not link.outbound:
+            return replace(link, sessions_max=link.sessions_max - 1)
+        return replace(link, timeout_ms=timeout_ms, advice_window=window, connections=connections)
+
+    def strike(simulation: "Simulation") -> None:
+        config = simulation.config
+        links = [changed(link) for link in config.link if link.name not in gone]
+        routes = [
+            replace(route, targets=own.sample(targets, len(targets)))
+            for route in config.route
+            if (targets := [each for each in route.targets if each not in gone])
+        ]
+        simulation.reload(name, replace(config, link=links, route=routes))
+
+    text = f"timeouts of {timeout_ms} ms, windows of {window}, {connections} connections{', alt gone' if gone else ''}"
+    return Fault(f"{name} reloads: {text}", strike)

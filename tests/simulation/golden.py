@@ -152,7 +152,7 @@ class Story(Simulation):
         self._configure("stand-in" in script)
         hosts = ["ISSUER"] * bool(terminals) + ["CREDITOR"] * bool(agents)
         self.drawing = Drawing(self._columns or [*self._lines, "b", LOG, "a", *hosts], self._standing)
-        self.witness = Witness(self, self.drawing, self.units["a"]._config.pair.key_file, self._told)
+        self.witness = Witness(self, self.drawing, self.units["a"].config.pair.key_file, self._told)
         self._waiting: tuple[str, Callable[[], None]] | None = None
         self._pending: list[Callable[[], None]] = []  # answers of the issuer, while it is silent
         self._gone: list[Any] = []  # connections that terminals have lost
@@ -183,7 +183,7 @@ class Story(Simulation):
         limits = replace(config.limits, snapshot_entries=self._snapshots or 100_000, journal_waiting_max=0)
         stand_ins = config.stand_in if stand_in else []
         for unit in self.units.values():  # a story keeps no journal
-            unit._config = replace(config, link=links, limits=limits, stand_in=stand_ins, journal=Journal())
+            unit.config = replace(config, link=links, limits=limits, stand_in=stand_ins, journal=Journal())
 
     def _standing(self, column: str) -> str:
         if column in self.units:
@@ -230,7 +230,7 @@ class Story(Simulation):
     def _quiet(self) -> bool:
         sessions = self.witness.state.sessions.values()
         ready = sum(session.ready and not session.accepted for session in sessions)
-        links = sum(link.outbound for link in self.units["a"]._config.link)
+        links = sum(link.outbound for link in self.units["a"].config.link)
         return ready == links * self._connections and not any(session.outbox for session in sessions)
 
     def _down(self) -> None:

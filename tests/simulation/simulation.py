@@ -27,7 +27,7 @@ from world import Killed, Violation, World
 
 from messages.iso8583.options import Iso8583Options
 from messages.iso20022.options import Iso20022Options
-from switch.config import Config, Journal, Pair
+from switch.config import Config, ConfigError, Journal, Pair
 from switch.core.rules import Limits, Link, Route, StandIn
 from switch.mirror.sealing import create_key_file
 from switch.mirror.settings import EtcdSettings
@@ -180,6 +180,7 @@ class Simulation:
                 install(self.cluster),
                 installed(world, self.network, sockets, FcntlModule(self.network), self.checks.told),
                 unittest.mock.patch("switch.journal.writer.in_thread", self.database.in_thread),
+                unittest.mock.patch("switch.node.load", lambda path: self.config),
             ):
                 try:
                     self._run()
@@ -268,6 +269,21 @@ class Simulation:
             if state.journal:
                 return f"{name} has items of the journal {sorted(state.journal)}"
         return ""
+
+    def reload(self, name: str, config: Config) -> None:
+        """An operator has both files changed, and a node read its own. Where that refuses them, they are put back."""
+        unit, former = self.units[name], self.config
+        if not unit.live or unit.node is None or unit.process is None:
+            return
+        self.world.trace(name, "reloads")
+        self.config = config
+        try:
+            self.world.within(unit.process, unit.node.reload)
+        except ConfigError as error:
+            self.world.trace(name, f"refuses: {error}")
+            self.config = former
+        for each in self.units.values():
+            each.config = self.config
 
     def node_fault(self) -> None:
         """Another one begins. Sessions survive one at a time: two that overlap may end them (never a transaction)."""

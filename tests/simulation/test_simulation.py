@@ -55,7 +55,7 @@ def _kind(fault: Fault) -> str:
 def test_every_kind_of_fault_is_drawn() -> None:
     """A fault that no seed has would be one that is never tried."""
     drawn = {_kind(fault) for seed in range(3_000) for _, fault in faults.draw(random.Random(seed)).faults}
-    makers = [*(maker for _, maker in faults.KINDS), *faults.OF_TRANSFERS]
+    makers = [*(maker for _, maker in faults.KINDS), *faults.OF_TRANSFERS, others.reload]
     made = {_kind(maker(random.Random(seed))) for maker in makers for seed in range(300)}
     assert drawn >= made and len(made) > 50
 
@@ -120,3 +120,24 @@ def test_a_run_has_not_settled_while_nodes_leave(seed: int) -> None:
     away = Fault("etcd: no quorum", lambda it: it.cluster.quorum_loss(1.3), 1.5)
     plan = Plan(old=True, faults=[(0.0, away), (0.02, nodes.upgrade(random.Random(seed)))])
     assert not Simulation(seed, plan=plan).run().violation
+
+
+@pytest.mark.parametrize("seed", [0, 5, 7, 9])
+def test_who_leaves_does_not_listen_again(seed: int) -> None:
+    """Found by seed 1332: rules became active while a left. It took its addresses again, and b's, which then could not start."""
+
+    def leaves(simulation: Simulation) -> None:
+        simulation.world.trace("a", "asked to stop")
+        simulation.units["a"].stop()
+
+    slow = Fault("etcd: a pause", lambda it: it.cluster.leader_change(0.3))
+    reload = others.reload(random.Random(seed))
+    assert reload.text.startswith("b ")
+    plan = Plan(faults=[(0.0, slow), (0.1, Fault("a leaves", leaves, 1.0)), (0.2, reload)])
+    result = Simulation(seed, plan=plan, tracing=True).run()
+    lines = [line.split(maxsplit=2) for line in result.lines]
+    begin = next(number for number, (_, who, text) in enumerate(lines) if text == "asked to stop")
+    end = next(number for number, (_, who, text) in enumerate(lines) if who == "a" and text == "exits")
+    heard = [text.split()[0] for _, who, text in lines[begin:end] if who == "a"]
+    assert not result.violation and "rules.active" in [text.split()[0] for _, _, text in lines[begin:end]]
+    assert "link.listening" not in heard and "link.not_listening" not in heard

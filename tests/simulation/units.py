@@ -33,7 +33,7 @@ class Unit:
         self.ready = False
         self.on_defect: Callable[[str], None] = self._defect
         self.on_poison: Callable[[str, int], None] = lambda session, start: None
-        self._world, self._config, self._path = world, config, path
+        self._world, self.config, self._path = world, config, path
         self._store: dict[str, File] = {}
         self._notify = f"/run/notify-{name}" if store else ""
         if store:
@@ -71,7 +71,7 @@ class Unit:
         task.add_done_callback(lambda done: self._exited(process, done))
 
     async def _main(self) -> None:
-        node = self.node = Node(self._config, self.name, self._path)
+        node = self.node = Node(self.config, self.name, self._path)
         node.engine.version = self.version
         offer, process = node.engine.offer, self.process
 
@@ -86,7 +86,7 @@ class Unit:
             return offer(session, start, end, frame, *more)
 
         node.engine.offer = poisonable  # type: ignore[method-assign]
-        if self._config.journal.url:
+        if self.config.journal.url:
             asyncio.create_task(node.journal.run())  # noqa: RUF006 - as in switch/daemon.py; the loop keeps it
         try:
             await node.run(self._ready)
