@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from switch.config import Config, ConfigError, load
 from switch.core import snapshot
 from switch.core.apply_pair import still_needed
 from switch.core.engine import Engine
-from switch.core.fold import Applied
+from switch.core.fold import Applied, Note
 from switch.core.proposals import (
     Activate,
     Configure,
@@ -58,6 +59,7 @@ SETTLE_MS = 250.0  # after a hold or takeover: answers that wait in the kernel g
 LOUD = {"state.diverged": logging.CRITICAL, "node.heir": logging.WARNING, "transaction.timeout": logging.WARNING,
         "transaction.undone": logging.WARNING, "link.sign_on_refused": logging.WARNING,
         "journal.full": logging.WARNING}  # fmt: skip
+UNTOLD_MAX = 10_000  # entries with events that the peer has appended and not applied yet, by what it said last
 QUIET = {"request.repeated", "request.refused", "advice.queued", "advice.acknowledged"}
 
 
@@ -95,6 +97,7 @@ class Node:
         self._verifying: asyncio.Task[bool] | None = None  # the nodes' hashes differed
         self._tend_after = 0.0  # input that waits goes before timers (after a hold or a takeover)
         self._leaving = False
+        self._untold: deque[tuple[int, str, list[Note]]] = deque(maxlen=UNTOLD_MAX)  # by index and who: of others, see _say
         self._reopen: list[Subject] = []
         self._stop = asyncio.Event()
 
@@ -255,10 +258,11 @@ class Node:
         self.sessions.follow(list(self.sessions.connections))
 
     def apply(self, entry: Entry) -> None:
+        by = f"{entry.node}{entry.incarnation}"
         self.poison.entry(entry.index)
         reach("apply.before")
         try:
-            applied = self.engine.apply(f"{entry.node}{entry.incarnation}", entry.index, entry.body, self.now())
+            applied = self.engine.apply(by, entry.index, entry.body, self.now())
         except TooNew:
             self.poison.clear()  # no fault of the entry
             raise
@@ -273,7 +277,7 @@ class Node:
         self.poison.clear()
         reach("apply.after")
         self.sessions.follow(touched, decided=True)
-        self._say(applied, mine=f"{entry.node}{entry.incarnation}" == self.engine.incarnation)
+        self._say(entry.index, by, applied)
         if applied.pair and self.engine.incarnation:
             self._pair_changed(applied)
         self._soon()
@@ -361,13 +365,35 @@ class Node:
             else:
                 self.submit(Leave() if key == Status.LEFT else Leaving(), (kind, key))
 
-    def _say(self, applied: Applied, *, mine: bool) -> None:
-        """Each event once: by the node that appended the entry, loud ones about the pair by both."""
+    def _say(self, index: int, by: str, applied: Applied) -> None:
+        """Each event once: by the node that appended the entry, or its heir; loud ones about the pair by both."""
+        mine = by == self.engine.incarnation
         for note in applied.notes:
             self.metrics.note(note.event, mine=mine)
             if mine or (self.engine.incarnation and note.event in ("node.heir", "state.diverged")):
-                level = LOUD.get(note.event, logging.DEBUG if note.event in QUIET else logging.INFO)
-                event(log, level, note.event, **note.fields)
+                self._log(note)
+            if note.event == "node.heir" and note.fields["heir"] == self.engine.incarnation:
+                self._say_for(note.fields["dead"])
+        if not mine and applied.notes:
+            self._untold.append((index, by, applied.notes))
+        while self._untold and self._told(*self._untold[0][:2]):
+            self._untold.popleft()
+
+    def _told(self, index: int, by: str) -> bool:
+        """Whether who appended this entry has said that it has applied it, or has no need of an heir any more."""
+        its = self.engine.state.incarnations.get(by)
+        return its is None or index <= its.applied or self.engine.state.over(by)
+
+    def _say_for(self, dead: str) -> None:
+        """What a node appended and may have died before it told: twice rather than never."""
+        for _, by, notes in self._untold:
+            for note in notes if by == dead else ():
+                self._log(note, told_for=dead)
+        self._untold = deque((each for each in self._untold if each[1] != dead), UNTOLD_MAX)
+
+    def _log(self, note: Note, **more: str) -> None:
+        level = LOUD.get(note.event, logging.DEBUG if note.event in QUIET else logging.INFO)
+        event(log, level, note.event, **note.fields, **more)
 
     # --- what has no event
 

@@ -254,15 +254,20 @@ def agents_return(dice: random.Random) -> Fault:
 
 
 def reload(dice: random.Random) -> Fault:
-    """Other rules, from a file that both nodes have and one reads: timers, windows, connections, targets."""
+    """Other rules, from a file that both nodes have and one reads: timers, limits, the breaker, connections, targets."""
     name, own = either(dice), random.Random(dice.getrandbits(32))
     timeout_ms, window, connections = dice.choice((700, 1_000, 1_400)), dice.choice((1, 2, 4)), dice.choice((1, 2, 3))
     gone = {"alt"} if dice.random() < 0.4 else set()
+    inflight, breaker = dice.choice((2, 10_000)), dice.choice((0, 3))
 
     def changed(link: Link) -> Link:
         if not link.outbound:
             return replace(link, sessions_max=link.sessions_max - 1)
-        return replace(link, timeout_ms=timeout_ms, advice_window=window, connections=connections)
+        breaks = breaker if link.iso8583 is not None else 0  # by echoes it is closed again
+        return replace(
+            link, timeout_ms=timeout_ms, advice_window=window, connections=connections, inflight_max=inflight,
+            breaker_timeouts=breaks,
+        )  # fmt: skip
 
     def strike(simulation: "Simulation") -> None:
         config = simulation.config
@@ -274,5 +279,6 @@ def reload(dice: random.Random) -> Fault:
         ]
         simulation.reload(name, replace(config, link=links, route=routes))
 
-    text = f"timeouts of {timeout_ms} ms, windows of {window}, {connections} connections{', alt gone' if gone else ''}"
+    text = f"timeouts of {timeout_ms} ms, windows of {window}, {connections} connections, {inflight} in flight"
+    text += f"{f', breaker at {breaker}' * bool(breaker)}{', alt gone' * bool(gone)}"
     return Fault(f"{name} reloads: {text}", strike)

@@ -124,7 +124,7 @@ def test_a_run_has_not_settled_while_nodes_leave(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", [0, 5, 7, 9])
 def test_who_leaves_does_not_listen_again(seed: int) -> None:
-    """Found by seed 1332: rules became active while a left. It took its addresses again, and b's, which then could not start."""
+    """Found by seed 1332: rules became active while a left; it took its addresses again, and b's, which could not start."""
 
     def leaves(simulation: Simulation) -> None:
         simulation.world.trace("a", "asked to stop")

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -21,13 +20,10 @@ from tools.chaos import Chaos, Plan
 from tools.chaos_faults import FAULTS, Done, Step, chosen, order
 from tools.chaos_report import ChaosReport, failure_bound, sentence, worst_silences, worst_waits
 from tools.demo import Hashes
-from tools.evidence import read_messages
-from tools.kills import Kill
 from tools.ledger import FILE as LEDGER
 from tools.pair import Switch
 
 ROOT = Path(__file__).parents[2]
-LOGGED_S = 0.05  # so long after an advice is answered the node has logged that it is stored
 LIGHT = ("--terminals", "20", "--rate", "60")
 
 
@@ -175,21 +171,6 @@ def test_three_members_of_etcd_die_and_hang_with_the_nodes(tmp_path: Path) -> No
     assert_whole(report, each_round)
 
 
-def in_doubt(directory: Path, kills: Sequence[Kill]) -> int:
-    """How many advices of terminals were under way when a node was killed.
-
-    What it had appended and not applied by then is in no log: the other node applies it, and logs what it appended itself.
-    """
-    asked: dict[tuple[str, ...], float] = {}
-    answered: dict[tuple[str, ...], float] = {}
-    for seen in read_messages(directory / "inject", pytest.fail):
-        times = {"advice": asked, "advice answer": answered}.get(seen.facts.kind)
-        if times is not None:
-            times.setdefault((*seen.facts.key, seen.facts.type[1]), seen.time)
-    deaths = [kill.epoch_ms / 1000 for kill in kills]
-    return sum(any(asked[key] <= death <= answered[key] + LOGGED_S for death in deaths) for key in asked)
-
-
 @pytest.mark.timeout(300)
 def test_an_issuer_that_loses_delays_and_repeats_and_terminals_agree_in_the_end(tmp_path: Path) -> None:
     report = chaos(
@@ -198,8 +179,8 @@ def test_an_issuer_that_loses_delays_and_repeats_and_terminals_agree_in_the_end(
     )  # fmt: skip
     assert report.kills >= 4 and report.lost == report.duplicated == report.ledger_mismatch == 0
     assert report.reversed > 0 and report.advices > 0
-    stored = report.reversed + report.advices - in_doubt(tmp_path / "run", report.each_kill)
-    assert report.events["advice.stored"] >= stored > 0 and report.events["transaction.timeout"] > 0
+    # what a killed node had appended, and may not have told, its heir tells
+    assert report.events["advice.stored"] >= report.reversed + report.advices and report.events["transaction.timeout"] > 0
     assert report.events["advice.refused"] > 0 and report.events["answer.unmatched"] > 0
 
 
