@@ -12,7 +12,7 @@ import patches_of_payments as payments
 import patches_of_the_log as log
 import patches_of_transfers as transfers
 from patching import Ablate
-from plan import Fault, Maker, Plan
+from plan import Fault, Maker, Plan, either
 from terminals import Habits
 
 
@@ -76,6 +76,62 @@ def _late_opens(dice: random.Random) -> Fault:
     return Fault(f"{again.text}, {late.text}", strike, 0.5)
 
 
+def _dies_sharing(dice: random.Random) -> Fault:
+    """A node dies as it has passed on the socket of a terminal that comes back, and the other has no time to look."""
+    again, name, count = others.storm(dice), either(dice), dice.randrange(1, 5)
+    other = "b" if name == "a" else "a"
+
+    def strike(simulation: Any) -> None:
+        simulation.node_fault()
+        again.strike(simulation)
+        simulation.doom(name, count, "share.after")
+        process = simulation.units[other].process
+        process.slowness = 20.0
+        simulation.world.at(0.5, lambda: setattr(process, "slowness", 1.0))
+
+    return Fault(f"{again.text}, kill {name} at share.after, the {count}. time", strike, 0.6)
+
+
+def _leaves_again(dice: random.Random) -> Fault:
+    """A node is restarted, and asked to leave again while its peer gives it sessions, and etcd takes its time."""
+    name, after = either(dice), 0.1 * dice.random()
+
+    def strike(simulation: Any) -> None:
+        simulation.node_fault()
+        unit, world = simulation.units[name], simulation.world
+        until = simulation.busy_until = world.now + 3.0
+        simulation.cluster.slow(10.0, 2.0)
+        unit.stop()
+        world.at(0.1, unit.start)
+
+        def again() -> None:
+            unit.stop()
+            world.at(0.2, unit.start)
+
+        def look() -> None:
+            if unit.live and unit.lives > 1:
+                world.at(after, again)
+            elif world.now < until:
+                world.at(0.005, look)
+
+        look()
+
+    return Fault(f"{name} is restarted, and again", strike, 1.5)
+
+
+def _storms(dice: random.Random) -> Fault:
+    """Terminals come back again and again, and repeat on either node, while requests to etcd are late."""
+    late, storm = _etcd("requests are late")(dice), others.storm(dice)
+    times = [0.05 + 0.3 * dice.random() for _ in range(dice.randrange(2, 5))]
+
+    def strike(simulation: Any) -> None:
+        late.strike(simulation)
+        for time_s in times:
+            simulation.world.at(time_s, lambda: storm.strike(simulation))
+
+    return Fault(f"{late.text}, {storm.text} {len(times)} times", strike, 0.6)
+
+
 def _away_while_asked(dice: random.Random) -> Fault:
     """A network breaks its connections while the issuer is slow to answer."""
     fault = others.issuer_away(dice, "net")
@@ -123,7 +179,7 @@ AWAY = Focus((others.etcd_away,), terminals=0, alone=True)
 CUT_OFF = Focus((others.cut_off,))
 # withdrawals alone, over one network: more of them while sessions move
 PLAIN = {"habits": Habits(), "alt": False, "mall": False, "partial": 0.0, "window": 1}
-RESTART = Focus((nodes.restart,), world=PLAIN)
+AGAIN = Focus((_leaves_again,), terminals=8, requests=4, alone=True, world=PLAIN)
 SLOW = Focus((_etcd("slow"),))
 KILLS = Focus((nodes.kill,))
 QUIET = Focus((nodes.kill,), terminals=0)
@@ -167,19 +223,19 @@ TABLE = (
              Focus((others.storm, nodes.kill_in_a_turn))),
     Ablation("no session while parted", "as before, where both live and one ends the other", 20, (payments.parted,),
              Focus((nodes.cut_handover, others.storm))),
-    Ablation("drain before heir", "descriptors under way survive their sender", 80, (log.drain_first,),
-             Focus((_at("share.after"), others.storm))),
+    Ablation("drain before heir", "descriptors under way survive their sender", 20, (log.drain_first,),
+             Focus((_dies_sharing,), terminals=8, requests=3, alone=True)),
     Ablation("gather before heir", "sockets of the peer's store are waited for", 60, (log.gather_first,),
              Focus((nodes.kill_in_turn,))),
     Ablation("mute while moving", "a session that is handed over has one owner", 80, (log.moving_mute,),
              Focus((nodes.restart, _lagging))),
     Ablation("leaving, by record", "a node that leaves is not given back what it gave", 80, (log.leaving,),
              Focus((nodes.restart,))),
-    Ablation("no move to who leaves", "as before, where both cross", 0, (log.leaving_rule,), RESTART,
+    Ablation("no move to who leaves", "as before, where both cross", 0, (log.leaving_rule,), AGAIN,
              pair="sessions for who leaves"),
-    Ablation("nothing is offered to who leaves", "as before", 0, (log.leaving_offered,), RESTART,
+    Ablation("nothing is offered to who leaves", "as before", 0, (log.leaving_offered,), AGAIN,
              pair="sessions for who leaves"),
-    Ablation("sessions for who leaves", "both", 140, (log.leaving_rule, log.leaving_offered), RESTART),
+    Ablation("sessions for who leaves", "both", 20, (log.leaving_rule, log.leaving_offered), AGAIN),
     Ablation("quarantine", "a frame ends two processes at the most", 20, (payments.quarantine,), Focus((others.poison,))),
     # streams
     Ablation("the kernel counts", "a stream goes on at the exact byte", 20, (payments.kernel_counters,), KILLS),
@@ -197,8 +253,7 @@ TABLE = (
     # payments
     Ablation("duplicates", "nothing is forwarded twice", 20, (payments.duplicates,), Focus((others.storm,))),
     Ablation("duplicates in the log's order", "as before, where both nodes read one of them", 60,
-             (payments.duplicates_applied,),
-             Focus((others.storm, _etcd("requests are late")))),
+             (payments.duplicates_applied,), Focus((_storms,), terminals=8, requests=4)),
     Ablation("STANs by node", "both nodes never give the same", 0, (payments.stan_parity,), SLOW, pair="STANs"),
     Ablation("STANs in the log's order", "one that is pending is not used", 0, (payments.stan_applied,), SLOW, pair="STANs"),
     Ablation("STANs", "both", 20, (payments.stan_parity, payments.stan_applied), SLOW),
