@@ -156,7 +156,7 @@ class Simulation:
             terminal.neighbours = mall
         banks = [("127.0.0.1", port) for port in PORTS["banks"].values()]
         self.agents = [
-            DebtorAgent(world, self.network, number, banks, 2 * self.plan.requests)
+            DebtorAgent(world, self.network, number, banks, self.plan.requests)
             for number in range(1, self.plan.agents + 1)
         ]
 
