@@ -283,6 +283,8 @@ TABLE = (
     Ablation("kept before acknowledged", "no advice is lost", 20, (advices.kept_first,), Focus((nodes.kill,), world=OFFLINE)),
     Ablation("order of each original", "a completion is not booked after its reversal", 40, (advices.order_of_originals,),
              Focus((_issuer("busy"),), world={"window": 4, "habits": Habits(completes=1.0, cancels=1.0)})),
+    Ablation("nothing passes a parked advice", "as before, where the first waits for an operator", 20, (advices.parked_first,),
+             Focus((_issuer("refuse"),), world={"window": 4, "habits": Habits(completes=1.0, cancels=1.0)})),
     Ablation("one copy at a time", "no two are outstanding", 20, (advices.one_copy,), Focus((_issuer("late"),), world=OFFLINE)),
     Ablation("a passing refusal is no answer", "an advice arrives", 20, (advices.tried_again,),
              Focus((_issuer("busy"),), world=OFFLINE)),

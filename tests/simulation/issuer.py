@@ -27,7 +27,6 @@ class Entry:
         self.stand_in = False  # and it was the switch that approved
         self.completed = ""  # STAN of the completion
         self.reversed = ""  # STAN of the reversal
-        self.refused = False  # an advice, for good
         self.firsts: set[str] = set()  # STANs of advices of which a copy came that was not marked as a repeat
         self.copies: dict[str, tuple[int, float]] = {}  # STAN of an advice: how many copies came, since when
 
@@ -113,7 +112,6 @@ class Issuer(Host):
         if not done and world.chance(self.busy):
             self._reply("", wire, body, answer, "91", None)
         elif not done and world.chance(self.refuse):
-            entry.refused = True
             self._reply("", wire, body, answer, "12", None)
         else:
             if not done:
@@ -124,14 +122,14 @@ class Issuer(Host):
         """An advice that is new here."""
         stan, amount, known = body.fields[11], int(body.fields[4]), entry.named
         named = body.fields[90][:10] if 90 in body.fields else ""
-        if named and known and named != known and not entry.refused:
+        if named and known and named != known:
             raise Violation(f"{where} names {named}, which came as {known}")
         if body.mti[1] == "4":
             if entry.reversed:
                 raise Violation(f"{where}: it was reversed under STAN {entry.reversed}")
             entry.reversed, entry.held = stan, 0
         elif named:
-            if not entry.refused and (not known or entry.completed or entry.reversed):
+            if not known or entry.completed or entry.reversed:
                 raise Violation(f"{where}: it completes what is {'not known, or ' * (not known)}completed or undone")
             entry.completed, entry.held = stan, amount
         else:

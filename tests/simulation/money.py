@@ -24,8 +24,6 @@ def check(simulation: "Simulation", patience_s: float, resets_excused: bool, in_
                 raise Violation(f"rrn={deal.rrn} was {entry.heard_s - deal.sent_s:.1f} s old when it was forwarded")
             _told(deal)
             held = entry.held if entry is not None else 0
-            if entry is not None and entry.refused:
-                continue  # it is an operator's: the advice is parked
             if terminal.gone and not deal.outcome:
                 # a terminal that saw no byte of an approval will never ask: it has to be reversed; what it told stands
                 if deal.first == "request" and held and not deal.told and not resets_excused:
@@ -37,7 +35,8 @@ def check(simulation: "Simulation", patience_s: float, resets_excused: bool, in_
         raise Violation(f"the issuer knows deals that no terminal made: {sorted(ledger)}")
     _transferred(simulation, patience_s, in_flight)
     _stood_in(simulation)
-    _parked(simulation)
+    if parked := simulation.parked():
+        raise Violation(f"advices {parked} wait for an operator")
 
 
 def _transferred(simulation: "Simulation", patience_s: float, in_flight: list[bytes]) -> None:
@@ -77,12 +76,3 @@ def _stood_in(simulation: "Simulation") -> None:
         over = sum(amounts) > days * rule.card_amount_max or len(amounts) > days * rule.card_count_max
         if over or max(amounts) > rule.amount_max:
             raise Violation(f"card {card[-4:]} was given {amounts} by stand-in")
-
-
-def _parked(simulation: "Simulation") -> None:
-    """No advice waits for an operator but what the issuer has refused."""
-    refused = sum(entry.refused for entry in simulation.issuer.ledger.values())
-    for unit in (unit for unit in simulation.units.values() if unit.node is not None):
-        parked = [advice for advice in unit.node.engine.state.advices.values() if advice.parked]
-        if len(parked) > 3 * refused or any(advice.parked != "12" for advice in parked):
-            raise Violation(f"{unit.name} has parked {[advice.parked for advice in parked]}; {refused} deals were refused")

@@ -104,6 +104,19 @@ def order_of_originals() -> Any:
     return all_of(lambda: replaced(apply_store, "queue_advice", make), lambda: replaced(apply_payments, "queue_advice", make))
 
 
+def parked_first() -> Any:
+    """What is about the same original as a parked advice does not wait for an operator."""
+
+    def make(heads: Any) -> Any:
+        def passing(self: Any, lane: Any) -> Any:
+            with mock.patch.object(self._state, "stopped", {}):
+                return list(heads(self, lane))
+
+        return passing
+
+    return replaced(tend.Tending, "_heads", make)
+
+
 def one_copy() -> Any:
     """A further copy of an advice goes out while one is outstanding."""
 

@@ -28,6 +28,7 @@ from world import Killed, Violation, World
 from messages.iso8583.options import Iso8583Options
 from messages.iso20022.options import Iso20022Options
 from switch.config import Config, ConfigError, Journal, Pair
+from switch.core.proposals import Settle
 from switch.core.rules import Limits, Link, Route, StandIn
 from switch.mirror.sealing import create_key_file
 from switch.mirror.settings import EtcdSettings
@@ -212,10 +213,27 @@ class Simulation:
         lasts_s = max((when * FAULTS_S + fault.lasts_s for when, fault in self.plan.faults), default=FAULTS_S)
         world.run(lambda: False, world.now + BEGIN_S + lasts_s)
         self.heal()
-        limit = world.now + SETTLE_S
-        while not self._at_rest(limit):
-            pass
+        self._come_to_rest()
         self.checks.at_the_end()
+
+    def _come_to_rest(self) -> None:
+        """And again, after an operator has found out why advices were refused for good, and has them sent once more."""
+        limit = self.world.now + SETTLE_S
+        while not self._at_rest(limit) or self._retry():
+            pass
+
+    def _retry(self) -> bool:
+        """As `switchctl advices retry` does for each that is parked, on either node. False when there is none."""
+        unit = self.units[self.world.dice.choice("ab")] if self.parked() else None
+        for number in self.parked() if unit is not None else ():
+            self.world.trace("WORLD", f"has advice {number} sent again")
+            self.world.within(unit.process, lambda number=number: unit.node.submit(Settle(number, True), ("settle", number)))
+        return unit is not None and self.world.run(lambda: not self.parked(), self.world.now + 1.0)
+
+    def parked(self) -> list[int]:
+        """Advices that wait for an operator, by either node."""
+        states = [unit.node.engine.state for unit in self.units.values() if unit.node is not None]
+        return sorted({advice.id for state in states for advice in state.advices.values() if advice.parked})
 
     def _at_rest(self, limit: float) -> bool:
         """False when something came up again: what a terminal that is gone had sent may have been in the kernel until now."""
