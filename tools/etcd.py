@@ -9,10 +9,8 @@ import contextlib
 import http.client
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
@@ -24,11 +22,11 @@ import etcd3.etcdrpc
 import grpc
 
 from .certificates import Certificates
+from .ports import free_ports
 
 stubs: Any = etcd3.etcdrpc  # generated, without types
 START_S = 20.0
 CALL_S = 20.0
-PORTS = (20_000, 32_000)
 JUNK = (b"/junk/", b"/junk0")  # a range of keys that nobody else uses
 JUNK_BYTES = 512 << 10
 DIE_WITH_US = (
@@ -50,20 +48,6 @@ def ensure_etcd() -> str:
     if installed is None:
         raise RuntimeError("etcd-server was installed, but there is no etcd in /usr/bin")
     return installed
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on, below those the kernel gives to outgoing connections.
-
-    (A client that tries again and again to reach a stopped member on such a port can end up connected to itself.)
-    """
-    ports: list[int] = []
-    while len(ports) < count:
-        port = random.randrange(*PORTS)
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            if port not in ports:
-                ports.append(port)
-    return ports
 
 
 class Etcd:

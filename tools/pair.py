@@ -19,8 +19,9 @@ from typing import Any
 import msgspec
 
 from switch.mirror.sealing import create_key_file
-from tools.etcd import Etcd, free_ports
+from tools.etcd import Etcd
 from tools.fdstore import FdStore
+from tools.ports import free_ports
 
 READY_S = 20.0
 RESTART_S = 0.1

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from tools.etcd import free_ports
+from tools.ports import free_ports
 
 START_S = 30.0
 OWNER = "postgres"  # the server refuses to run as root

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from switch.mirror.sealing import create_key_file
-from tools.etcd import free_ports
 from tools.fdstore import FdStore
 from tools.kills import duplex
 from tools.pair import Settings, Switch
+from tools.ports import free_ports
 from tools.scenarios.armed import VARIABLE
 from tools.scenarios.configuration import faster
 
