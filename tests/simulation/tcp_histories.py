@@ -16,6 +16,17 @@ STREAM = memoryview(bytes(range(251)) * 40_000)
 SHORT = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends a RST
 
 
+def listening(side: Any, backlog: int) -> Any:
+    """A listening socket of b, as links.py makes them."""
+    side.by("b")
+    sock = side.socket.socket()
+    sock.setblocking(False)
+    sock.setsockopt(side.socket.SOL_SOCKET, side.socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", 0))
+    sock.listen(backlog)
+    return sock
+
+
 class Tcp(History):
     """One connection with duplicates of both ends."""
 
@@ -44,12 +55,7 @@ class Tcp(History):
         return self.dice.choice(socks) if socks else None
 
     def _listen(self) -> Any:
-        module = self.side.socket
-        self.side.by("b")
-        listener = module.socket()
-        listener.setblocking(False)
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(5)
+        listener = listening(self.side, 5)
         self.note("nobody", told(listener.accept), self.side.ready(listener))
         return listener
 
@@ -184,12 +190,7 @@ class Door(History):
     def run(self) -> Iterator[None]:
         side, dice = self.side, self.dice
         module = side.socket
-        side.by("b")
-        listener = module.socket()
-        listener.setblocking(False)
-        listener.setsockopt(module.SOL_SOCKET, module.SO_REUSEADDR, 1)  # as links.py does
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(20)
+        listener = listening(side, 20)
         address = listener.getsockname()
         self.doors = [listener]
         for _ in range(dice.randrange(3, 20)):
@@ -299,11 +300,7 @@ class Flood(History):
     def _pair(self) -> Iterator[None]:
         side, dice = self.side, self.dice
         module = side.socket
-        side.by("b")
-        listener = module.socket()
-        listener.setblocking(False)
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(1)
+        listener = listening(side, 1)
         address = listener.getsockname()
         side.by("a")
         sock = module.socket()
@@ -343,10 +340,7 @@ class Crowd(History):
     def run(self) -> Iterator[None]:
         side = self.side
         module = side.socket
-        side.by("b")
-        listener = module.socket()
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(1)
+        listener = listening(side, 1)
         address = listener.getsockname()
         side.by("a")
         for _ in range(3):
