@@ -17,7 +17,6 @@ from world import Timer, Violation, World
 SILENCE_S = 1.6
 INVESTIGATES_S = 15.0  # what is pending so long is asked about by other means
 AT_ONCE = 3  # transfers under way
-FAULTS = ("loss", "late", "twice", "decline", "pending")
 
 
 class Transfer:
@@ -121,17 +120,14 @@ class Credit:
 class CreditorAgent(Host):
     """A ledger of credits, by EndToEndId."""
 
+    KINDS = ("loss", "late", "twice", "decline", "pending")
+
     def __init__(self, world: World, network: Any, networks: dict[str, tuple[str, int]]) -> None:
         self.ledger: dict[str, Credit] = {}
         self.loss = self.late = self.twice = self.decline = self.pending = 0.0  # chances
         self.delay_s = 0.01
         self._reports = 0
         super().__init__(world, network, "CREDITOR", networks, read)
-
-    def heal(self) -> None:
-        for kind in FAULTS:
-            setattr(self, kind, 0.0)
-        self.there()
 
     def heard(self, link: str, wire: Any, body: Order | Report) -> None:
         credit = self.ledger.setdefault(body.id, Credit())

@@ -214,7 +214,7 @@ class Checks:
             if left := sorted(held.keys() - state.sessions.keys()):
                 return f"{unit.name} holds sockets of no session: {left}"
         simulation = self._simulation
-        if any(each.remainder for each in (*simulation.clients, simulation.issuer, simulation.creditor)):
+        if any(each.remainder for each in (*simulation.clients, *simulation.hosts.values())):
             return "a stream holds a part of a frame, and nothing more comes"
         kept = len(self._simulation.cluster.store.select(b"/switch/sim/log/", b"/switch/sim/log0"))
         if kept > LOG_MAX:

@@ -1,5 +1,6 @@
 """Who connects to the switch, and comes back when a connection is over: what terminals and debtor agents share."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,7 @@ from outside import DELAYED_ACK_S, Frames
 from world import Violation, World
 
 
-class Client:
+class Client(ABC):
     """`decode` reads what a frame holds. What it hears is given to `heard`; `up` is called when it is connected."""
 
     def __init__(
@@ -27,16 +28,18 @@ class Client:
         self._world.at(self._world.latency(0.02), self._connect)
 
     @property
+    @abstractmethod
     def done(self) -> bool:
         """It has said all it had to say, and was told what it asked for."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def waits_for(self) -> str:
-        raise NotImplementedError
+        """Why it is not done, in words."""
 
+    @abstractmethod
     def up(self) -> None:
-        raise NotImplementedError
+        """It is connected, again."""
 
     def heard(self, body: Any) -> None:
         """On one of its connections."""

@@ -26,9 +26,9 @@ KINDS = OF_NODES + OF_OTHERS
 
 def draw(dice: random.Random, makers: Sequence[Maker] = ()) -> Plan:
     """What the seed does. `makers`: these faults alone, each as likely as the others."""
-    old = not makers and dice.random() < 0.1
-    # with entries of version 1 a node that leaves may be given sessions, or be an heir (both are why there is a version 2)
     every = not makers
+    old = every and dice.random() < 0.1
+    # with entries of version 1 a node that leaves may be given sessions, or be an heir (both are why there is a version 2)
     makers = makers or [maker for weight, maker in (OF_OTHERS if old else KINDS) for _ in range(weight)]
     found = []
     for _ in range(dice.choice((1, 2, 2, 3, 4, 6))):

@@ -148,19 +148,49 @@ def poison(dice: random.Random) -> Fault:
     return Fault("a terminal sends a poison frame", strike)
 
 
-# --- the issuer
+# --- the issuer and the creditor agent
 
 
-def issuer(dice: random.Random, *kinds: str) -> Fault:
-    kind, chance = dice.choice(kinds or ("loss", "late", "twice", "decline", "partial", "busy")), 0.2 + 0.6 * dice.random()
+def _errs(dice: random.Random, host: str, kinds: tuple[str, ...]) -> Fault:
+    """Its answers go wrong by chance, for a while."""
+    kind, chance, seconds = dice.choice(kinds), 0.2 + 0.6 * dice.random(), duration(dice, 1.0)
+
+    def strike(simulation: "Simulation") -> None:
+        own = simulation.hosts[host]
+        setattr(own, kind, chance)
+        simulation.world.at(seconds, lambda: own.usually(kind))
+
+    return Fault(f"{host}: {kind} {chance:.1f} for {seconds * 1000:.0f} ms", strike)
+
+
+def _away(dice: random.Random, host: str, links: tuple[str, ...]) -> Fault:
+    """These networks of it break their connections and do not listen for a while."""
     seconds = duration(dice, 1.0)
 
     def strike(simulation: "Simulation") -> None:
-        setattr(simulation.issuer, kind, chance)
-        usual = simulation.plan.partial if kind == "partial" else 0.0
-        simulation.world.at(seconds, lambda: setattr(simulation.issuer, kind, usual))
+        own = simulation.hosts[host]
+        for link in links:
+            own.away(link)
+        simulation.world.at(seconds, own.there)
 
-    return Fault(f"issuer: {kind} {chance:.1f} for {seconds * 1000:.0f} ms", strike)
+    return Fault(f"{host}: away from {' and '.join(links)} for {seconds * 1000:.0f} ms", strike, seconds)
+
+
+def _stuck(dice: random.Random, host: str, link: str) -> Fault:
+    """A network takes nothing more, and then breaks its connections: what was not written to it was never asked."""
+    seconds = duration(dice, 0.3)
+
+    def strike(simulation: "Simulation") -> None:
+        own = simulation.hosts[host]
+        own.stuck(link)
+        simulation.world.at(0.1, lambda: own.away(link))
+        simulation.world.at(0.1 + seconds, own.there)
+
+    return Fault(f"{host}: stuck, and away for {seconds * 1000:.0f} ms", strike, seconds + 0.1)
+
+
+def issuer(dice: random.Random, *kinds: str) -> Fault:
+    return _errs(dice, "issuer", kinds or ("loss", "late", "twice", "decline", "partial", "busy"))
 
 
 def reversals_unheard(dice: random.Random) -> Fault:
@@ -170,7 +200,7 @@ def reversals_unheard(dice: random.Random) -> Fault:
     def strike(simulation: "Simulation") -> None:
         own = simulation.issuer
         own.loss, own.unheard = 0.5, 0.7
-        simulation.world.at(seconds, lambda: setattr(own, "unheard", 0.0))
+        simulation.world.at(seconds, lambda: own.usually("unheard"))
 
     return Fault(f"issuer: answers are lost, and reversals for {seconds * 1000:.0f} ms", strike)
 
@@ -181,63 +211,26 @@ def advices_refused(dice: random.Random) -> Fault:
 
 
 def issuer_away(dice: random.Random, *links: str) -> Fault:
-    """A network, or all of them, breaks its connections and does not listen for a while."""
-    away, seconds = links or dice.choice((("net",), ("net", "alt"), ("net", "alt"))), duration(dice, 1.0)
-
-    def strike(simulation: "Simulation") -> None:
-        for link in away:
-            simulation.issuer.away(link)
-        simulation.world.at(seconds, simulation.issuer.there)
-
-    return Fault(f"issuer: away from {' and '.join(away)} for {seconds * 1000:.0f} ms", strike, seconds)
+    return _away(dice, "issuer", links or dice.choice((("net",), ("net", "alt"), ("net", "alt"))))
 
 
 def issuer_stuck(dice: random.Random) -> Fault:
-    """A network takes nothing more, and then breaks its connections: what was not written to it was never asked."""
-    seconds = duration(dice, 0.3)
-
-    def strike(simulation: "Simulation") -> None:
-        simulation.issuer.stuck("net")
-        simulation.world.at(0.1, lambda: simulation.issuer.away("net"))
-        simulation.world.at(0.1 + seconds, simulation.issuer.there)
-
-    return Fault(f"issuer: stuck, and away for {seconds * 1000:.0f} ms", strike, seconds + 0.1)
-
-
-# --- the creditor agent
+    return _stuck(dice, "issuer", "net")
 
 
 def creditor(dice: random.Random, *kinds: str) -> Fault:
-    kind, chance = dice.choice(kinds or ("loss", "late", "twice", "decline", "pending")), 0.2 + 0.6 * dice.random()
-    seconds = duration(dice, 1.0)
-
-    def strike(simulation: "Simulation") -> None:
-        setattr(simulation.creditor, kind, chance)
-        simulation.world.at(seconds, lambda: setattr(simulation.creditor, kind, 0.0))
-
-    return Fault(f"creditor agent: {kind} {chance:.1f} for {seconds * 1000:.0f} ms", strike)
+    return _errs(dice, "creditor", kinds or ("loss", "late", "twice", "decline", "pending"))
 
 
 def creditor_away(dice: random.Random) -> Fault:
-    seconds = duration(dice, 1.0)
-
-    def strike(simulation: "Simulation") -> None:
-        simulation.creditor.away("inst")
-        simulation.world.at(seconds, simulation.creditor.there)
-
-    return Fault(f"creditor agent: away for {seconds * 1000:.0f} ms", strike, seconds)
+    return _away(dice, "creditor", ("inst",))
 
 
 def creditor_stuck(dice: random.Random) -> Fault:
-    """As with the issuer."""
-    seconds = duration(dice, 0.3)
+    return _stuck(dice, "creditor", "inst")
 
-    def strike(simulation: "Simulation") -> None:
-        simulation.creditor.stuck("inst")
-        simulation.world.at(0.1, lambda: simulation.creditor.away("inst"))
-        simulation.world.at(0.1 + seconds, simulation.creditor.there)
 
-    return Fault(f"creditor agent: stuck, and away for {seconds * 1000:.0f} ms", strike, seconds + 0.1)
+# --- debtor agents
 
 
 def agents_return(dice: random.Random) -> Fault:

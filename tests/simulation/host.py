@@ -1,5 +1,6 @@
 """Who the switch connects to, over one or more networks, each a link of it: what the issuer and the creditor agent share."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -7,21 +8,38 @@ from outside import Frames
 from world import World
 
 
-class Host:
-    """`networks`: the address of each, by the name of its link. What comes is given to `heard`."""
+class Host(ABC):
+    """`networks`: the address of each, by the name of its link. What comes is given to `heard`.
+
+    Each of `KINDS` is an attribute: the chance that an answer goes wrong in that way, or what comes is not heard.
+    """
+
+    KINDS: tuple[str, ...]
 
     def __init__(
         self, world: World, network: Any, name: str, networks: dict[str, tuple[str, int]], decode: Callable[[bytes], Any]
     ) -> None:
         self.name, self.networks = name, networks
+        self.usual: dict[str, float] = {}  # by kind, where that is not never
         self._world, self._network, self._decode = world, network, decode
         self._doors: dict[str, Callable[[], None]] = {}  # what ends the listening
         self.wires: dict[Any, str] = {}  # its connections, and the link that each is of
         self._frames: dict[Any, Frames] = {}
         self.there()
 
+    @abstractmethod
     def heard(self, link: str, wire: Any, body: Any) -> None:
-        raise NotImplementedError
+        """What came on a connection of this link."""
+
+    def usually(self, kind: str) -> None:
+        """As often as it usually does."""
+        setattr(self, kind, self.usual.get(kind, 0.0))
+
+    def heal(self) -> None:
+        """Nothing goes wrong any more but what usually does."""
+        for kind in self.KINDS:
+            self.usually(kind)
+        self.there()
 
     @property
     def remainder(self) -> bool:

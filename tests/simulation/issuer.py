@@ -10,7 +10,6 @@ from host import Host
 from outside import APPROVED, DIALECT, frame
 from world import Violation, World
 
-FAULTS = ("loss", "late", "twice", "decline", "partial", "busy", "refuse", "unheard")
 COPIES_MAX, COPY_S = 8, 0.2  # so many copies of an advice may have gathered on a silent line, and follow one another so soon
 
 
@@ -34,6 +33,8 @@ class Entry:
 class Issuer(Host):
     """What it knows of each RRN, and what it does with messages."""
 
+    KINDS = ("loss", "late", "twice", "decline", "partial", "busy", "refuse", "unheard")
+
     def __init__(self, world: World, network: Any, networks: dict[str, tuple[str, int]]) -> None:
         self.ledger: dict[str, Entry] = {}
         # chances: no answer; a late one; two; 51; 10; 91 to an advice; 12 to an advice; an advice is lost before it
@@ -42,13 +43,6 @@ class Issuer(Host):
         self.stood_in: dict[str, list[int]] = {}  # by card: amounts that stand-in has approved
         self._open: dict[tuple[str, str], str] = {}  # link and STAN: RRN of the request that is being answered
         super().__init__(world, network, "ISSUER", networks, DIALECT.decode)
-
-    def heal(self, usual: float) -> None:
-        """Nothing goes wrong any more; it goes on to approve a part where it `usual`ly does."""
-        for kind in FAULTS:
-            setattr(self, kind, 0.0)
-        self.partial = usual
-        self.there()
 
     # --- its ledger
 

@@ -15,6 +15,7 @@ from agents import CreditorAgent, DebtorAgent
 from client import Client
 from database import Database
 from etcd_twin import Cluster, install
+from host import Host
 from interpose import PathTwin, installed
 from issuer import Issuer
 from msgspec.structs import replace
@@ -142,8 +143,9 @@ class Simulation:
         config = self.config = configuration(self.plan)
         outbound = {link.name: NETWORKS[link.name] for link in config.link if link.name in NETWORKS}
         self.issuer = Issuer(world, self.network, outbound)
-        self.issuer.partial = self.plan.partial
+        self.issuer.usual["partial"] = self.issuer.partial = self.plan.partial
         self.creditor = CreditorAgent(world, self.network, CREDITOR if self.plan.agents else {})
+        self.hosts: dict[str, Host] = {"issuer": self.issuer, "creditor": self.creditor}
         path = PathTwin("/etc/switch.toml")
         self.units = {
             name: Unit(world, self.network, name, config, path, store=self.plan.store) for name in "ab"
@@ -248,8 +250,8 @@ class Simulation:
         self.cluster.heal()
         self.network.heal()
         self.database.healed = True
-        self.issuer.heal(self.plan.partial)
-        self.creditor.heal()
+        for host in self.hosts.values():
+            host.heal()
         for unit in self.units.values():
             unit.wanted = True
             process = unit.process
