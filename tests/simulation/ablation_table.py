@@ -132,6 +132,17 @@ def _storms(dice: random.Random) -> Fault:
     return Fault(f"{late.text}, {storm.text} {len(times)} times", strike, 0.6)
 
 
+def _reload_while_away(dice: random.Random) -> Fault:
+    """Rules are read anew while etcd is away."""
+    away_s, after_s, reload = 1.0 + dice.random(), 0.5 * dice.random(), others.reload(dice)
+
+    def strike(simulation: Any) -> None:
+        simulation.cluster.down(away_s, refusing=True)
+        simulation.world.at(after_s, lambda: reload.strike(simulation))
+
+    return Fault(f"etcd: away for {away_s * 1000:.0f} ms; {reload.text}", strike, away_s)
+
+
 def _away_while_asked(dice: random.Random) -> Fault:
     """A network breaks its connections while the issuer is slow to answer."""
     fault = others.issuer_away(dice, "net")
@@ -166,7 +177,7 @@ def _silent_and_away(dice: random.Random) -> Fault:
     def strike(simulation: Any) -> None:
         creditor, world = simulation.creditor, simulation.world
         creditor.loss = 1.0
-        world.at(0.2, lambda: setattr(creditor, "loss", 0.0))
+        world.at(0.2, lambda: creditor.usually("loss"))
         world.at(0.9, lambda: [simulation.network.cut(wire, 1.0) for wire in creditor.wires])
         world.at(1.4, lambda: away.strike(simulation))
 
@@ -191,6 +202,7 @@ TRANSFERS = {"agents": 2, "patient": False}
 UNANSWERED = Focus((_creditor("loss"),), terminals=1, world=TRANSFERS)
 UNCONFIRMED = Focus((_silent_and_away,), terminals=1, world=TRANSFERS)
 INTERIM = Focus((_creditor("pending"),), terminals=1, world=TRANSFERS)
+PATIENT = Focus((_creditor("late"),), terminals=1, world={"agents": 2, "patient": True})
 
 TABLE = (
     # the log in etcd
@@ -210,6 +222,8 @@ TABLE = (
     Ablation("reload of the snapshot", "who lags behind the log goes on from the snapshot", 0, (log.reload,), CUT_OFF,
              pair="truncation and reload"),
     Ablation("truncation and reload", "both", 80, (log.truncation_applied, log.reload), CUT_OFF),
+    Ablation("rules outlive a hold", "what an operator has had read becomes active", 20, (log.rules_kept,),
+             Focus((_reload_while_away,), terminals=1, requests=3, alone=True)),
     # takeover
     Ablation("kill before adopt", "a former owner never writes again", 20, (log.kill_first,), Focus((nodes.stop,))),
     Ablation("fence of the dead", "no entry of it after its heir's", 0, (log.rival_fence,), LATE_DEATH,
@@ -303,4 +317,6 @@ TABLE = (
              (transfers.confirmed_until_acknowledged,), UNCONFIRMED),
     Ablation("an interim status decides nothing", "a transfer is over when its status is final", 20,
              (transfers.interim_absorbed,), INTERIM),
+    Ablation("a pending transfer can be decided", "as before, where its agent was told that it is pending", 20,
+             (transfers.pending_for_good,), PATIENT),
 )  # fmt: skip

@@ -34,10 +34,13 @@ class Transfer:
 class DebtorAgent(Client):
     """Each of its transfers is over at a status that is final, or when it was pending for too long."""
 
-    def __init__(self, world: World, network: Any, number: int, addresses: list[tuple[str, int]], transfers: int) -> None:
+    def __init__(
+        self, world: World, network: Any, number: int, addresses: list[tuple[str, int]], transfers: int, patient: bool
+    ) -> None:
+        """`patient`: it may be told that a transfer is pending; else that decides nothing, and is not told."""
         super().__init__(world, network, f"BANK{number:04d}", addresses, read)
         self.transfers: dict[str, Transfer] = {}
-        self._left = transfers
+        self._left, self._patient = transfers, patient
 
     @property
     def done(self) -> bool:
@@ -84,8 +87,9 @@ class DebtorAgent(Client):
 
     def _over(self, transfer: Transfer, status: str) -> None:
         if not transfer.final:
-            transfer.final = status
             self._world.at(self._world.latency(0.06), self._next)
+        if transfer.final in ("", PENDING):
+            transfer.final = status
 
     def heard(self, body: Order | Report) -> None:
         super().heard(body)
@@ -96,6 +100,8 @@ class DebtorAgent(Client):
         self._world.trace(self.name, f"hears pacs.002 {body.id} status={told}")
         if transfer.final not in ("", PENDING) and told != transfer.told[-1]:
             raise Violation(f"{self.name}: {body.id} was told {told}, and {transfer.told} before: it has one outcome")
+        if body.status == PENDING and not self._patient:
+            raise Violation(f"{self.name}: {body.id} was told to be pending")
         transfer.told.append(told)
         if body.status != PENDING:
             self._over(transfer, body.status)
@@ -109,6 +115,7 @@ class Credit:
         self.heard_s = 0.0
         self.amount = 0
         self.status = ""  # its own word
+        self.said_on: Any = None  # the connection on which it has said that
         self.reversed = False
 
     @property
@@ -166,3 +173,5 @@ class CreditorAgent(Host):
             data = frame(report(body, status, reason, self._reports))
             if wire.send(data) != len(data):
                 self._world.trace(self.name, "cannot send")
+            elif status != PENDING:
+                self.ledger[body.id].said_on = wire

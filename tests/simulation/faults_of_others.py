@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from agents import CreditorAgent
 from msgspec.structs import replace
 from plan import Fault, Maker, duration, either
 
@@ -116,13 +117,13 @@ def leave(dice: random.Random) -> Fault:
 
 
 def storm(dice: random.Random) -> Fault:
-    """All terminals reset their connections and come back at once."""
+    """All who connect to the switch reset their connections and come back at once."""
 
     def strike(simulation: "Simulation") -> None:
         for client in simulation.clients:
             client.reset()
 
-    return Fault("all terminals reconnect", strike)
+    return Fault("all clients reconnect", strike)
 
 
 def hang_up(dice: random.Random) -> Fault:
@@ -219,7 +220,7 @@ def issuer_stuck(dice: random.Random) -> Fault:
 
 
 def creditor(dice: random.Random, *kinds: str) -> Fault:
-    return _errs(dice, "creditor", kinds or ("loss", "late", "twice", "decline", "pending"))
+    return _errs(dice, "creditor", kinds or CreditorAgent.KINDS)
 
 
 def creditor_away(dice: random.Random) -> Fault:

@@ -148,7 +148,7 @@ class Story(Simulation):
         self.terminals = [
             PuppetTerminal(self.world, self.network, number, [], 0, Habits()) for number in range(1, terminals + 1)
         ]
-        self.agents = [PuppetAgent(self.world, self.network, number, [], 0) for number in range(1, agents + 1)]
+        self.agents = [PuppetAgent(self.world, self.network, number, [], 0, patient=False) for number in range(1, agents + 1)]
         self._configure("stand-in" in script)
         hosts = ["ISSUER"] * bool(terminals) + ["CREDITOR"] * bool(agents)
         self.drawing = Drawing(self._columns or [*self._lines, "b", LOG, "a", *hosts], self._standing)

@@ -41,6 +41,7 @@ class Issuer(Host):
         self.loss = self.late = self.twice = self.decline = self.partial = self.busy = self.refuse = self.unheard = 0.0
         self.delay_s = 0.01
         self.stood_in: dict[str, list[int]] = {}  # by card: amounts that stand-in has approved
+        self.refused: set[tuple[str, int]] = set()  # link and STAN of advices that it has answered with 12
         self._open: dict[tuple[str, str], str] = {}  # link and STAN: RRN of the request that is being answered
         super().__init__(world, network, "ISSUER", networks, DIALECT.decode)
 
@@ -106,6 +107,7 @@ class Issuer(Host):
         if not done and world.chance(self.busy):
             self._reply("", wire, body, answer, "91", None)
         elif not done and world.chance(self.refuse):
+            self.refused.add((self.wires[wire], int(stan)))
             self._reply("", wire, body, answer, "12", None)
         else:
             if not done:

@@ -36,18 +36,20 @@ def check(simulation: "Simulation", patience_s: float, resets_excused: bool, in_
     _transferred(simulation, patience_s, in_flight)
     _stood_in(simulation)
     if parked := simulation.parked():
-        raise Violation(f"advices {parked} wait for an operator")
+        raise Violation(f"advices {sorted(parked)} wait for an operator")
 
 
 def _transferred(simulation: "Simulation", patience_s: float, in_flight: list[bytes]) -> None:
-    """What is pending to the end is nobody's to say but the creditor agent's."""
+    """What is pending to the end is nobody's to say but the creditor agent's: the switch was never told a final status."""
     ledger = dict(simulation.creditor.ledger)
     for transfer in (transfer for agent in simulation.agents for transfer in agent.transfers.values()):
         credit = ledger.pop(transfer.id, None)
         held, age_s = (credit.held, credit.heard_s - transfer.sent_s) if credit is not None else (0, 0.0)
         if patience_s and age_s > patience_s and not any(transfer.id.encode() in body for body in in_flight):
             raise Violation(f"{transfer.id} was {age_s:.1f} s old when it was forwarded")
-        if transfer.final == PENDING and simulation.plan.patient:
+        if transfer.final == PENDING:
+            if credit is not None and credit.said_on in simulation.creditor.wires:
+                raise Violation(f"{transfer.id} is pending at its agent; the creditor agent has said {credit.status}")
             continue
         counts = transfer.amount if transfer.final == SETTLED else 0
         if held != counts:

@@ -285,3 +285,19 @@ def leaving_offered() -> Any:
         return lenient
 
     return replaced(Succession, "_ready", make)
+
+
+# --- rules
+
+
+def rules_kept() -> Any:
+    """Rules whose entry was not written while the switch held are given up."""
+
+    def make(offer_again: Any) -> Any:
+        def forgetful(self: Any) -> None:
+            self._reopen = [subject for subject in self._reopen if subject[0] != "configure"]
+            offer_again(self)
+
+        return forgetful
+
+    return replaced(Node, "_offer_again", make)

@@ -47,3 +47,18 @@ def interim_absorbed() -> Any:
         return hasty
 
     return replaced(offer.Offers, "_answer", make)
+
+
+def pending_for_good() -> Any:
+    """What comes after a transfer's agent was told that it is pending is late."""
+
+    def make(answer: Any) -> Any:
+        def hasty(self: Any, place: Any, message: Any) -> Any:
+            number = self._state.pending.get((place.link.name, message.match_key))
+            if number is not None and self._state.transactions[number].outcome is not None:
+                return proposals.Absorb(*place.span, offer.LATE_ANSWER)
+            return answer(self, place, message)
+
+        return hasty
+
+    return replaced(offer.Offers, "_answer", make)

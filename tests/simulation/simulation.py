@@ -24,12 +24,13 @@ from plan import Plan
 from sockets import FcntlModule, Network, SocketModule
 from terminals import Terminal
 from units import Unit
-from world import Killed, Violation, World
+from world import Killed, Process, Violation, World
 
 from messages.iso8583.options import Iso8583Options
 from messages.iso20022.options import Iso20022Options
 from switch.config import Config, ConfigError, Journal, Pair
 from switch.core.proposals import Settle
+from switch.core.records import Advice
 from switch.core.rules import Limits, Link, Route, StandIn
 from switch.mirror.sealing import create_key_file
 from switch.mirror.settings import EtcdSettings
@@ -140,6 +141,7 @@ class Simulation:
         self.database = Database(world)
         self.checks = checks.Checks(self)
         self.busy_until = 0.0  # a fault of a node lasts as long
+        self.reloads: list[tuple[Process, Config]] = []  # which process has read which rules anew
         config = self.config = configuration(self.plan)
         outbound = {link.name: NETWORKS[link.name] for link in config.link if link.name in NETWORKS}
         self.issuer = Issuer(world, self.network, outbound)
@@ -159,7 +161,7 @@ class Simulation:
             terminal.neighbours = mall
         banks = [("127.0.0.1", port) for port in PORTS["banks"].values()]
         self.agents = [
-            DebtorAgent(world, self.network, number, banks, self.plan.requests)
+            DebtorAgent(world, self.network, number, banks, self.plan.requests, self.plan.patient)
             for number in range(1, self.plan.agents + 1)
         ]
 
@@ -226,16 +228,19 @@ class Simulation:
 
     def _retry(self) -> bool:
         """As `switchctl advices retry` does for each that is parked, on either node. False when there is none."""
-        unit = self.units[self.world.dice.choice("ab")] if self.parked() else None
-        for number in self.parked() if unit is not None else ():
+        parked = self.parked()
+        unit = self.units[self.world.dice.choice("ab")] if parked else None
+        for number, advice in parked.items():
+            if advice.parked != "12" or (advice.link, advice.stan) not in self.issuer.refused:
+                raise Violation(f"advice {number} is parked by {advice.parked}, and the issuer has not refused it")
             self.world.trace("WORLD", f"has advice {number} sent again")
             self.world.within(unit.process, lambda number=number: unit.node.submit(Settle(number, True), ("settle", number)))
         return unit is not None and self.world.run(lambda: not self.parked(), self.world.now + 1.0)
 
-    def parked(self) -> list[int]:
+    def parked(self) -> dict[int, Advice]:
         """Advices that wait for an operator, by either node."""
         states = [unit.node.engine.state for unit in self.units.values() if unit.node is not None]
-        return sorted({advice.id for state in states for advice in state.advices.values() if advice.parked})
+        return {number: advice for state in states for number, advice in sorted(state.advices.items()) if advice.parked}
 
     def _at_rest(self, limit: float) -> bool:
         """False when something came up again: what a terminal that is gone had sent may have been in the kernel until now."""
@@ -302,6 +307,8 @@ class Simulation:
         except ConfigError as error:
             self.world.trace(name, f"refuses: {error}")
             self.config = former
+        else:
+            self.reloads.append((unit.process, config))
         for each in self.units.values():
             each.config = self.config
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 from client import Client
-from outside import APPROVED, CARDS, DELAYED_ACK_S, DIALECT, Frames, compose, frame
+from outside import APPROVED, CARDS, DELAYED_ACK_S, DIALECT, compose, frame
 from world import Violation, World
 
 SILENCE_S, REPEATS = 1.6, 2
@@ -250,45 +250,40 @@ class Terminal(Client):
         self._timer = self._world.at(self._world.latency(0.06), self._next)
 
 
-class Aside:
+class Aside(Client):
     """Another connection of a terminal, for the reversal of one deal: until that is answered."""
 
     def __init__(self, world: World, network: Any, addresses: list[tuple[str, int]], terminal: Terminal, deal: Deal) -> None:
-        self._world, self._network, self._addresses = world, network, addresses
+        super().__init__(world, network, terminal.name, addresses, DIALECT.decode)
         self._terminal, self._deal = terminal, deal
-        self._connected = self._sent = self._over = False
-        self._wire: Any = None
-        self._open()
+        self._sent = False
+        self._connect()
 
-    def _open(self) -> None:
-        if not self._over:
-            self._connected, self._frames = False, Frames(self._terminal.name, DIALECT.decode)
-            self._wire = self._network.connect(self._world.dice.choice(self._addresses), self._changed)
+    @property
+    def done(self) -> bool:
+        return self.gone
 
-    def _changed(self) -> None:
-        wire = self._wire
-        if wire.connected and not self._connected:
-            self._connected = True
-            self._say(wire)
-        while data := wire.receive(4096):
-            for body in self._frames.take(data):
-                self._terminal.heard(body)
-        if self._wire is wire and (wire.broken or wire.finished):
-            wire.close()
-            self._wire = None
-            self._world.at(0.05 + self._world.latency(0.1), self._open)
+    @property
+    def waits_for(self) -> str:
+        return f"the reversal of rrn={self._deal.rrn}"
+
+    def up(self) -> None:
+        self._say(self._wire)
+
+    def heard(self, body: Any) -> None:
+        self._terminal.heard(body)
 
     def _say(self, wire: Any) -> None:
-        if self._wire is wire and not self._over:
+        if self._wire is wire and not self.gone:
             row = STEPS["reversal"]
-            self._world.trace(self._terminal.name, f"sends {row.repeat if self._sent else row.mti} rrn={self._deal.rrn}, aside")
+            self._world.trace(self.name, f"sends {row.repeat if self._sent else row.mti} rrn={self._deal.rrn}, aside")
             wire.send(self._deal.message("reversal", repeat=self._sent))
             self._sent = True
             self._world.at(SILENCE_S, lambda: self._say(wire))
 
     def leave(self) -> None:
         """When its kernel has acknowledged what it has heard."""
-        self._over = True
+        self.gone = True
 
         def close(wire: Any = self._wire) -> None:
             if wire is not None and self._wire is wire:
@@ -296,5 +291,3 @@ class Aside:
                 self._wire = None
 
         self._world.at(DELAYED_ACK_S, close)
-
-

@@ -1,11 +1,14 @@
 """Some hundred seeds of the simulation; more with tools/simulate. And what makes a seed worth something: it replays exactly."""
 
+import functools
 import os
 import random
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import faults
 import faults_of_nodes as nodes
@@ -13,7 +16,10 @@ import faults_of_others as others
 import pytest
 from plan import Fault, Plan
 from simulation import Simulation, simulate
+from units import Unit
+from world import Killed, Process
 
+from switch.core.fold import Applied
 from switch.points import POINTS
 
 SEEDS = int(os.environ.get("SWITCH_SIMULATION_SEEDS", "250"))
@@ -141,3 +147,38 @@ def test_who_leaves_does_not_listen_again(seed: int) -> None:
     heard = [text.split()[0] for _, who, text in lines[begin:end] if who == "a"]
     assert not result.violation and "rules.active" in [text.split()[0] for _, _, text in lines[begin:end]]
     assert "link.listening" not in heard and "link.not_listening" not in heard
+
+
+@pytest.mark.parametrize("after_s", [0.0, 1.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_what_a_node_died_before_it_told_is_told_by_its_heir(seed: int, after_s: float) -> None:
+    """A request times out. Who appended that dies before a line of it is written, or when its peer knows that it was."""
+    told: list[tuple[str, str]] = []  # who said it, and for whom
+    died: list[str] = []
+
+    def listen(process: Process, level: int, name: str, fields: dict[str, Any]) -> None:
+        if name == "transaction.timeout":
+            told.append((process.name, fields.get("told_for", "")))
+        tell(process, level, name, fields)
+
+    def watch(simulation: Simulation) -> None:
+        for unit in simulation.units.values():
+            unit.node._say = functools.partial(say, unit, unit.node._say)
+
+    def say(unit: Unit, usual: Callable[[int, str, Applied], None], index: int, by: str, applied: Applied) -> None:
+        mine = by == unit.node.engine.incarnation and "transaction.timeout" in [note.event for note in applied.notes]
+        if mine and not died:
+            died.append(by)
+            if not after_s:
+                unit.process.kill()
+                raise Killed
+            simulation.world.at(after_s, unit.process.kill)
+        usual(index, by, applied)
+
+    simulation = Simulation(seed, plan=Plan(terminals=1, requests=1, faults=[(0.0, Fault("watch", watch, 3.0))]))
+    simulation.issuer.loss = 1.0
+    tell, simulation.checks.told = simulation.checks.told, listen
+    result = simulation.run()
+    assert not result.violation and result.kills == 1
+    dead, heir = died[0][0], "b" if died[0][0] == "a" else "a"
+    assert told == ([(dead, "")] if after_s else [(heir, died[0])])
