@@ -30,6 +30,7 @@ class Checks:
     def __init__(self, simulation: "Simulation") -> None:
         self.entries = 0
         self.resets_excused = False
+        self.rules_refused = False
         self.patience_s = 0.0  # a request that is older is declined, not forwarded; 0: is not looked at
         self._in_flight: list[bytes] = []  # entries that were appended, and not known to both nodes, as etcd went away
         self._logged: deque[tuple[int, bytes, bytes]] = deque(maxlen=64)  # the last entries: index, key, value
@@ -40,7 +41,6 @@ class Checks:
         self._world = simulation.world
         self._excused: set[str] = set()  # remotes whose session may end: see where they are added
         self._poisoned: dict[tuple[str, int], int] = {}
-        self._rules_refused = False
         simulation.network.observe = self._touched
         simulation.network.turned_away = self._turned_away
         simulation.cluster.on_put.append(self._put)
@@ -63,7 +63,8 @@ class Checks:
             raise Violation(f"{process.name if process else '?'}: {name} {text}")
         if name == "key.destroyed":
             self._unneeded(fields["key"])
-        self._rules_refused |= name == "rules.refused"
+        if name == "rules.refused":
+            self.rules_refused = True
         if name == "session.ended":
             lost = fields["reason"] in LOST
             if lost and self._both_old():
@@ -193,7 +194,6 @@ class Checks:
         if loose := self.loose():
             raise Violation(loose)
         self._time()
-        self._rules()
         money.check(self._simulation, self.patience_s, self.resets_excused, self._in_flight)
         self._streams()
         self._states()
@@ -224,16 +224,6 @@ class Checks:
             return f"{kept} entries are left in etcd's log: it is not truncated"
         indexes = {unit.node.engine.state.index for unit in self._units()}
         return f"the nodes have applied entries up to {indexes}" if len(indexes) > 1 else ""
-
-    def _rules(self) -> None:
-        """What a node has read anew is active, if it lives to tell: that, or what was read before or after it."""
-        reloads = self._simulation.reloads
-        if not any(process.alive for process, _ in reloads) or self._rules_refused:
-            return
-        read = [config.rules.encode() for _, config in reloads]
-        for unit in self._units():
-            if unit.node.engine.state.meta.rules not in read:
-                raise Violation(f"{unit.name} has other rules than any that were read anew")
 
     def _time(self) -> None:
         """Log time never passes faster than time. It is measured from an entry to a later one."""

@@ -141,7 +141,7 @@ class Simulation:
         self.database = Database(world)
         self.checks = checks.Checks(self)
         self.busy_until = 0.0  # a fault of a node lasts as long
-        self.reloads: list[tuple[Process, Config]] = []  # which process has read which rules anew
+        self.reloads: list[tuple[Process, bytes]] = []  # which process has read which rules anew
         config = self.config = configuration(self.plan)
         outbound = {link.name: NETWORKS[link.name] for link in config.link if link.name in NETWORKS}
         self.issuer = Issuer(world, self.network, outbound)
@@ -279,6 +279,9 @@ class Simulation:
         for client in self.clients:
             if not client.done:
                 return f"{client.name} waits for {client.waits_for}"
+        # what a node has read becomes active, if it lives on: that, or what the other read before or after it
+        awaited = not self.checks.rules_refused and any(process.alive for process, _ in self.reloads)
+        read = [rules for _, rules in self.reloads]
         for name, unit in self.units.items():
             if not unit.live or unit.node is None or unit.stopping:
                 return f"{name} is not live, or leaves"
@@ -293,6 +296,8 @@ class Simulation:
                 return f"{name} has advices {due}"
             if state.journal:
                 return f"{name} has items of the journal {sorted(state.journal)}"
+            if awaited and state.meta.rules not in read:
+                return f"{name} has rules of before a reload"
         return ""
 
     def reload(self, name: str, config: Config) -> None:
@@ -308,7 +313,7 @@ class Simulation:
             self.world.trace(name, f"refuses: {error}")
             self.config = former
         else:
-            self.reloads.append((unit.process, config))
+            self.reloads.append((unit.process, config.rules.encode()))
         for each in self.units.values():
             each.config = self.config
 
