@@ -135,7 +135,8 @@ def start(path: Path, node: str) -> None:
 
 
 def main() -> None:
-    """argparse, not typer as elsewhere: its import adds about a tenth to what a node imports before it can take over."""
+    """The command line: `switchd --config FILE --node a|b`."""
+    # argparse, not typer as elsewhere: its import adds about a tenth to what a node imports before it can take over
     options = argparse.ArgumentParser(prog="switchd", description="Run one node of the switch.")
     options.add_argument("-c", "--config", type=Path, required=True, help="the pair's configuration file")
     options.add_argument("-n", "--node", required=True, help="a or b")

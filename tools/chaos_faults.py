@@ -21,7 +21,7 @@ from tools.pair import Switch
 
 QUIET_S = 0.5  # at most, from the pair being whole to the next fault: sessions are still being given back in it
 PATIENCE_S = {"a": 2.0, "b": 1.0}  # how long the peer of this node lets it be silent (switch/config.py, detector.py)
-SETTLE_S = 0.3  # a peer that has decided to kill has done so
+SETTLE_S = 0.3  # what comes of it has come
 BUSY_S = 1.0  # a peer on a busy machine has decided, and has done so
 CATCH_UP_S = 0.4
 PIDFD_GETFD = 438  # pidfd_getfd(2), on every architecture

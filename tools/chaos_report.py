@@ -20,7 +20,7 @@ from tools.demo import Report, Sample
 from tools.kills import Kill, Spread
 from tools.record import lives
 
-_EVENT = re.compile(r" ((?:transaction|advice|answer)\.\w+)")
+_EVENT = re.compile(r" ((?:transaction|advice|answer)\.\w+)(.*?)(?: told_for=(\w+))?$")
 KILLS_MIN = 30  # the rule of three wants no fewer
 
 
@@ -97,11 +97,22 @@ class ChaosReport(Report, kw_only=True):
 
 
 def events(directory: Path) -> dict[str, int]:
-    """How often the nodes' logs name each event of a transaction, an advice or an answer that came too late."""
+    """How often the nodes' logs name each event of a transaction, an advice or an answer that came too late.
+
+    What an heir has told for a node that had told it itself is counted once.
+    """
     counted: collections.Counter[str] = collections.Counter()
+    told: set[str] = set()
+    again: list[re.Match[str]] = []
     for log in sorted(directory.glob("node-*.log")):
         with log.open(errors="replace") as lines:
-            counted.update(found[1] for found in map(_EVENT.search, lines) if found)
+            for found in filter(None, map(_EVENT.search, lines)):
+                if found[3]:
+                    again.append(found)
+                else:
+                    counted[found[1]] += 1
+                    told.add(found[1] + found[2])
+    counted.update(found[1] for found in again if found[1] + found[2] not in told)
     return dict(sorted(counted.items()))
 
 

@@ -11,6 +11,7 @@ import itertools
 import socket
 from collections.abc import Iterator
 
+CLAIM = "switch-ports-"  # and the number of the first
 FIRST = 20_000
 BLOCK = 500  # a pair and its etcd take about twenty: a number comes again long after its last user has gone
 BLOCKS = 24  # they end below the ports that the kernel gives to outgoing connections (ip_local_port_range)
@@ -34,7 +35,7 @@ def _claimed() -> Iterator[int]:
     """The numbers of this process's block, round and round."""
     for start in range(FIRST, FIRST + BLOCKS * BLOCK, BLOCK):
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as claim:
-            claim.bind(f"\0switch-ports-{start}")
+            claim.bind(f"\0{CLAIM}{start}")
             while True:
                 yield from range(start, start + BLOCK)
 

@@ -34,7 +34,6 @@ class Linux:
 
     def __init__(self, seed: int) -> None:
         self._directory = tempfile.TemporaryDirectory()
-        self._pids = {"a": os.getpid(), "b": os.getpid()}
 
     def by(self, name: str) -> None:
         """Whose calls follow: all are this process's."""

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import os
 import re
 import socket
 import threading
@@ -28,6 +29,7 @@ from tools.pair import Switch
 from tools.record import Recorder
 
 WAIT_S = 40.0  # patience of a wait, not an expectation: machines are slow at times
+ALL = os.environ.get("SWITCH_TEST_ALL") == "1"  # cases that say so; else a part of them, as they say
 RUN_S = 300.0  # traffic runs until its test is done
 DIALECT = load_dialect("iso87-binary")
 CARDS = Framer.of("2-byte-be", "tpdu", 4096)

@@ -18,7 +18,7 @@ from rich.progress import Progress
 from tools import chaos_faults
 from tools.chaos import Chaos, Plan
 from tools.chaos_faults import FAULTS, Done, Step, chosen, order
-from tools.chaos_report import ChaosReport, failure_bound, sentence, worst_silences, worst_waits
+from tools.chaos_report import ChaosReport, events, failure_bound, sentence, worst_silences, worst_waits
 from tools.demo import Hashes
 from tools.ledger import FILE as LEDGER
 from tools.pair import Switch
@@ -83,6 +83,15 @@ def test_a_plan_that_cannot_be_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_the_rule_of_three() -> None:
     assert failure_bound(1000) == 0.003
     assert failure_bound(3) == failure_bound(2) == failure_bound(0) == 1.0
+
+
+def test_what_an_heir_tells_is_counted_where_the_dead_had_not_told_it(tmp_path: Path) -> None:
+    line = "2026-11-23T07:13:27.556 {} INFO {}\n"
+    stored, settled = "advice.stored advice=7 link=issuer", "advice.settled advice=7"
+    (tmp_path / "node-a.log").write_text(line.format("a", stored) + line.format("a", "node.live incarnation=a1"))
+    told_for = [line.format("b", f"{text} told_for=a1") for text in (stored, settled)]
+    (tmp_path / "node-b.log").write_text("".join(told_for) + line.format("b", stored.replace("7", "8")))
+    assert events(tmp_path) == {"advice.settled": 1, "advice.stored": 2}
 
 
 def test_a_silence_belongs_to_the_fault_in_whose_time_most_of_it_lies() -> None:

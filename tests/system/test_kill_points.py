@@ -4,13 +4,12 @@ The order of the cases matters only for speed: a node is started for the next ca
 """
 
 import contextlib
-import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from switch_rig import DECLINED_PAN, Traffic, Wire, card_request, clean, hashes_agree, log_lines, until
+from switch_rig import ALL, DECLINED_PAN, Traffic, Wire, card_request, clean, hashes_agree, log_lines, until
 
 from switch.points import POINTS
 from tools.fdstore import FdStore
@@ -41,10 +40,9 @@ AS_THE_HEIR = {"heir.before": 1, "heir.after": 1, "adopt.before": 5, "adopt.afte
 AT_THE_NETWORK = {"connect.before": 1, "connect.after": 1}
 AT_THE_DATABASE = ("journal.before", "journal.after")  # in test_journal.py: there is none here
 
-# each point on both nodes takes twice as long: with SWITCH_TEST_ALL=1; else on one, in turns
-BOTH = os.environ.get("SWITCH_TEST_ALL") == "1"
+# each point on both nodes takes twice as long: with ALL; else on one, in turns
 CASES = [
-    (point, node) for node in "ab" for turn, point in enumerate(TOGETHER) if BOTH or node == "ab"[turn // 2 % 2]
+    (point, node) for node in "ab" for turn, point in enumerate(TOGETHER) if ALL or node == "ab"[turn // 2 % 2]
 ] + [(point, "a") for point in AS_THE_LEAD]  # fmt: skip
 
 
@@ -157,8 +155,8 @@ def test_a_node_dies_while_it_connects_to_a_network(start: Callable[..., Switch]
     switch = start(SETTINGS)
     lives = Lives(switch)
     with Traffic(switch, traffic="cards", rate=60) as traffic:  # the bank, which goes away, has nothing to do
-        for point, count in AT_THE_NETWORK.items():
-            for node in "ab" if BOTH else "b":
+        for turn, (point, count) in enumerate(AT_THE_NETWORK.items()):
+            for node in "ab" if ALL else "ab"[turn % 2]:
                 lives.start(node, point, count)
                 lives.whole()
                 switch.replace_simulator("bank")
@@ -186,7 +184,7 @@ def test_the_heir_dies_in_its_takeover_and_whoever_starts_next_goes_on(
                 lives.start(node)
                 lives.whole()
             for turn, (point, count) in enumerate(AS_THE_HEIR.items()):
-                for node, other in ("ab", "ba") if BOTH else (("ab", "ba")[turn % 2],):
+                for node, other in ("ab", "ba") if ALL else (("ab", "ba")[turn % 2],):
                     lives.start(node, point, count)
                     lives.whole()
                     switch.nodes[other].kill()

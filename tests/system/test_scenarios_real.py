@@ -1,9 +1,9 @@
 """Scenarios on real processes with a node dying in the middle: each actor sees what it sees in virtual time without a death."""
 
-import os
 from pathlib import Path
 
 import pytest
+from switch_rig import ALL
 
 from tools.scenario import play_engine, play_real
 from tools.scenarios.script import load
@@ -32,7 +32,7 @@ CASES = [
     ("transfer-accepted", "consume.before", 0),
     ("undeliverable-approval", "write.after", 0),
 ]
-MORE = [  # with SWITCH_TEST_ALL=1
+MORE = [  # with ALL
     ("advice-settled", "append.after", 5),
     ("breaker", "append.before", 8),
     ("duplicate-finished", "append.before", 0),
@@ -42,7 +42,7 @@ MORE = [  # with SWITCH_TEST_ALL=1
     ("reversal-1993", "apply.after", 5),
     ("untouched-fields", "consume.before", 1),
 ]
-TRIED = CASES + MORE if os.environ.get("SWITCH_TEST_ALL") == "1" else CASES
+TRIED = CASES + MORE if ALL else CASES
 
 
 @pytest.mark.parametrize(("name", "point", "step"), TRIED, ids=[f"{name}-{point}" for name, point, _ in TRIED])

@@ -4,7 +4,6 @@ One traffic goes on through all of it, and is audited at the end.
 """
 
 import asyncio
-import os
 import random
 import re
 import signal
@@ -19,6 +18,7 @@ import msgspec
 import pytest
 from mirror_rig import Proxy
 from switch_rig import (
+    ALL,
     TRANSFERS,
     Recording,
     Traffic,
@@ -50,7 +50,6 @@ SETTINGS = Settings(
 WIRES = 12
 TRANSFERS_OWED = 200
 NODES = ("a", "b")
-BOTH = os.environ.get("SWITCH_TEST_ALL") == "1"  # what needs a pair of its own on each node in turn; else on one
 
 
 @pytest.fixture(scope="module")
@@ -318,7 +317,7 @@ class EtcdOf:
         self._thread.join(10)
 
 
-@pytest.mark.parametrize("node", NODES if BOTH else NODES[1:])
+@pytest.mark.parametrize("node", NODES if ALL else NODES[1:])
 def test_a_node_that_was_cut_off_from_etcd_and_stopped_is_replaced_and_writes_nothing(
     node: str, start: Start
 ) -> None:
@@ -340,7 +339,7 @@ def test_a_node_that_was_cut_off_from_etcd_and_stopped_is_replaced_and_writes_no
         clean(switch, traffic)
 
 
-@pytest.mark.parametrize("node", NODES if BOTH else NODES[:1])
+@pytest.mark.parametrize("node", NODES if ALL else NODES[:1])
 def test_a_node_that_alone_is_cut_off_from_etcd_is_replaced(node: str, start: Start) -> None:
     """It lives and beats, but its sessions wait for a log that goes on without it."""
     switch = start(Settings(limits={"heartbeat_ms": 100}))
