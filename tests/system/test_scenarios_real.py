@@ -34,6 +34,7 @@ CASES = [
 ]
 MORE = [  # with ALL
     ("advice-settled", "append.after", 5),
+    ("advices-while-etcd-is-away", "write.after", 0),
     ("breaker", "append.before", 8),
     ("duplicate-finished", "append.before", 0),
     ("half-close", "apply.before", 0),

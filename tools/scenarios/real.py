@@ -267,6 +267,8 @@ class RealWorld:
         self._await(lambda: duplex(self.switch), "the node to be back")
 
     def etcd(self, what: str) -> None:
+        if what == "stops" and not self._stays_down:  # one that is starting needs etcd
+            self._await(lambda: duplex(self.switch), "a pair of two before etcd stops")
         self.switch.etcd.pause() if what == "stops" else self.switch.etcd.resume()
         self._await(lambda: self._held() is (what == "stops"), f"the switch to know that etcd {what}")
 
