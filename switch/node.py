@@ -22,6 +22,7 @@ from switch.core.proposals import (
     Live,
     Open,
     Proposal,
+    Settle,
     Snapshot,
     TooNew,
     check_version,
@@ -122,6 +123,10 @@ class Node:
             raise ConfigError(f"links that requests or advices still need are gone: {', '.join(needed)}; drain them first")
         self.config = config
         self.submit(Configure(self.config.rules.encode()), ("configure", 0))
+
+    def settle(self, word: Settle) -> None:
+        """An operator's word on a parked advice."""
+        self.submit(word, ("settle", word))
 
     @property
     def me(self) -> Incarnation:
@@ -335,7 +340,7 @@ class Node:
             if subject[0] == "input":
                 self.sessions.undone(subject[1])
                 touched[subject[1]] = None
-            elif subject[0] in ("open", "connected", "configure", "live", "leave", "heir"):
+            elif subject[0] in ("open", "connected", "configure", "settle", "live", "leave", "heir"):
                 self._reopen.append(subject)
             else:
                 self._resolved(subject, False, touched)
@@ -358,6 +363,9 @@ class Node:
                 self.sessions.offer_again(kind, str(key))
             elif kind == "configure":
                 self.submit(Configure(self.config.rules.encode()), (kind, key))
+            elif kind == "settle":
+                assert isinstance(key, Settle)
+                self.settle(key)
             elif kind == "heir":
                 self.succession.changed()
             elif kind == "live":

@@ -99,7 +99,7 @@ def settle(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
     advice = node.engine.state.advices.get(number)
     if advice is None or not advice.parked:
         raise ValueError(f"there is no parked advice {number}: see the parked ones with advices --parked")
-    node.submit(Settle(number, bool(request["retry"])), ("settle", number))
+    node.settle(Settle(number, bool(request["retry"])))
     return {}
 
 def totals(node: "Node", request: dict[str, Any]) -> dict[str, Any]:

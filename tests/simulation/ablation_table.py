@@ -143,6 +143,17 @@ def _reload_while_away(dice: random.Random) -> Fault:
     return Fault(f"etcd: away for {away_s * 1000:.0f} ms; {reload.text}", strike, away_s)
 
 
+def _refused_and_away(dice: random.Random) -> Fault:
+    """The issuer refuses advices for good, and when the world heals etcd has been away for a while."""
+    away_s = 0.5 + dice.random()
+
+    def strike(simulation: Any) -> None:
+        simulation.issuer.refuse = 1.0
+        simulation.world.at(0.5, lambda: simulation.cluster.down(away_s + 1.0, refusing=True))
+
+    return Fault(f"issuer: refuses advices, etcd: away for {away_s * 1000:.0f} ms", strike, away_s + 0.5)
+
+
 def _away_while_asked(dice: random.Random) -> Fault:
     """A network breaks its connections while the issuer is slow to answer."""
     fault = others.issuer_away(dice, "net")
@@ -224,6 +235,8 @@ TABLE = (
     Ablation("truncation and reload", "both", 80, (log.truncation_applied, log.reload), CUT_OFF),
     Ablation("rules outlive a hold", "what an operator has had read becomes active", 20, (log.rules_kept,),
              Focus((_reload_while_away,), terminals=1, requests=3, alone=True)),
+    Ablation("an operator's word outlives a hold", "an advice that is to be sent again is", 20, (log.word_kept,),
+             Focus((_refused_and_away,), terminals=2, requests=1, alone=True, world=OFFLINE)),
     # takeover
     Ablation("kill before adopt", "a former owner never writes again", 20, (log.kill_first,), Focus((nodes.stop,))),
     Ablation("fence of the dead", "no entry of it after its heir's", 0, (log.rival_fence,), LATE_DEATH,

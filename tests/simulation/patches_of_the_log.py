@@ -287,15 +287,23 @@ def leaving_offered() -> Any:
     return replaced(Succession, "_ready", make)
 
 
-# --- rules
+# --- operators
 
 
 def rules_kept() -> Any:
     """Rules whose entry was not written while the switch held are given up."""
+    return _given_up("configure")
 
+
+def word_kept() -> Any:
+    """An operator's word on a parked advice, the same."""
+    return _given_up("settle")
+
+
+def _given_up(kind: str) -> Any:
     def make(offer_again: Any) -> Any:
         def forgetful(self: Any) -> None:
-            self._reopen = [subject for subject in self._reopen if subject[0] != "configure"]
+            self._reopen = [subject for subject in self._reopen if subject[0] != kind]
             offer_again(self)
 
         return forgetful

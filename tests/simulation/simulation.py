@@ -223,19 +223,21 @@ class Simulation:
     def _come_to_rest(self) -> None:
         """And again, after an operator has found out why advices were refused for good, and has them sent once more."""
         limit = self.world.now + SETTLE_S
-        while not self._at_rest(limit) or self._retry():
+        while not self._at_rest(limit) or self._retry(limit):
             pass
 
-    def _retry(self) -> bool:
-        """As `switchctl advices retry` does for each that is parked, on either node. False when there is none."""
+    def _retry(self, limit: float) -> bool:
+        """As `switchctl advices retry` does for each that is parked, on either node, once. False when there is none."""
         parked = self.parked()
         unit = self.units[self.world.dice.choice("ab")] if parked else None
         for number, advice in parked.items():
             if advice.parked != "12" or (advice.link, advice.stan) not in self.issuer.refused:
                 raise Violation(f"advice {number} is parked by {advice.parked}, and the issuer has not refused it")
             self.world.trace("WORLD", f"has advice {number} sent again")
-            self.world.within(unit.process, lambda number=number: unit.node.submit(Settle(number, True), ("settle", number)))
-        return unit is not None and self.world.run(lambda: not self.parked(), self.world.now + 1.0)
+            self.world.within(unit.process, lambda number=number: unit.node.settle(Settle(number, True)))
+        if not self.world.run(lambda: not self.parked(), limit):
+            raise Violation(f"advices {sorted(self.parked())} are parked, whatever an operator says")
+        return unit is not None
 
     def parked(self) -> dict[int, Advice]:
         """Advices that wait for an operator, by either node."""
