@@ -22,6 +22,7 @@ CASES = [
     ("no-partial", "write.after", 0),
     ("one-copy-delivered", "append.after", 0),
     ("reconciliation", "apply.after", 0),
+    ("operator-while-etcd-is-away", "apply.after", 0),
     ("redelivered-to-another-session", "append.before", 0),
     ("reversal-while-in-flight", "write.before", 0),
     ("script-result", "consume.after", 3),
