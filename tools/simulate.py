@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -25,6 +26,18 @@ def run(seed: int, *, tracing: bool = False) -> Any:
     from simulation import simulate  # it is costly to import, and --help wants none of it
 
     return simulate(seed, tracing=tracing)
+
+
+def _end_with_parent() -> None:
+    """Of a worker: else it waits for more work for ever when its parent is killed, since it holds both ends of their queue."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end, daemon=True).start()
 
 
 def _chunk(seeds: range) -> list[Any]:
@@ -153,7 +166,7 @@ class Figures:
 def _many(pieces: Iterator[range], jobs: int, failures: int, json_file: Path | None) -> int:
     figures, told = Figures(), 0.0
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=spawn, max_tasks_per_child=100) as pool:
+    with ProcessPoolExecutor(jobs, spawn, _end_with_parent, max_tasks_per_child=100) as pool:
         running = {pool.submit(_chunk, piece) for piece in islice(pieces, 2 * jobs)}
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)

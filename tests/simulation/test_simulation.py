@@ -4,6 +4,7 @@ import functools
 import os
 import random
 import re
+import select
 import subprocess
 import sys
 from collections.abc import Callable
@@ -51,6 +52,20 @@ def test_a_seed_is_one_history(seed: int) -> None:
         command = [sys.executable, "-c", TRACE, str(seed)]
         found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         assert found.stdout.splitlines() == lines
+
+
+def test_who_runs_seeds_leaves_nothing_behind_when_it_is_killed() -> None:
+    tool = [sys.executable, str(HERE.parents[1] / "tools" / "simulate.py"), "--minutes", "5", "--jobs", "2"]
+    with subprocess.Popen(tool, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        process.stderr.readline()  # the first figures: its workers are at work
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        ends = [os.pidfd_open(int(child)) for child in children]
+        process.kill()
+    assert len(children) >= 2
+    for end in ends:  # readable when it has ended, reaped or not (pidfd_open(2))
+        assert select.select([end], [], [], 20)[0], "a worker goes on"
+        os.close(end)
 
 
 def _kind(fault: Fault) -> str:
