@@ -34,6 +34,7 @@ from switch.core.tend import Subject
 from switch.datakeys import DataKeys
 from switch.journal.writer import Writer
 from switch.mirror.entry import Entry
+from switch.mirror.errors import ProposalTooLarge
 from switch.mirror.mirror import Mirror
 from switch.mirror.sealing import Sealer
 from switch.ops.logs import event
@@ -109,7 +110,12 @@ class Node:
         return time.time() * 1000
 
     def submit(self, proposal: Proposal, subject: Subject) -> None:
-        self.mirror.submit(encode(self.keys.sealed(proposal, self.mirror.entry_version)), subject)
+        """Raises ProposalTooLarge: what an entry cannot hold is its maker's affair."""
+        try:
+            body = encode(self.keys.sealed(proposal, self.mirror.entry_version))
+        except OverflowError:
+            raise ProposalTooLarge(f"a number in a {type(proposal).__name__} is beyond 64 bits") from None
+        self.mirror.submit(body, subject)
 
     def stop(self) -> None:
         """Ask `run` to leave in order."""
@@ -121,8 +127,8 @@ class Node:
         needed = still_needed(self.engine.state, self.engine.rules, config.rules)
         if needed:
             raise ConfigError(f"links that requests or advices still need are gone: {', '.join(needed)}; drain them first")
+        self.submit(Configure(config.rules.encode()), ("configure", 0))
         self.config = config
-        self.submit(Configure(self.config.rules.encode()), ("configure", 0))
 
     def settle(self, word: Settle) -> None:
         """An operator's word on a parked advice."""

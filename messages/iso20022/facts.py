@@ -3,7 +3,7 @@
 import msgspec
 from lxml import etree
 
-from messages.iso20022.amounts import minor_units
+from messages.iso20022.amounts import minor_units, within
 from messages.iso20022.parsing import BusinessMessage
 from messages.message import MessageError
 
@@ -137,7 +137,7 @@ def _total(amounts: list[etree._Element], path: str) -> tuple[str, int]:
     if len(currencies) != 1:
         raise MessageError("transactions in different currencies in one message", path)
     currency = currencies.pop()
-    return currency, sum(minor_units(_text(amount), currency, path) for amount in amounts)
+    return currency, within(sum(minor_units(_text(amount), currency, path) for amount in amounts), path)
 
 
 def read_status_report(message: BusinessMessage) -> StatusReport:

@@ -1,6 +1,7 @@
 """Bad input on a live switch: a clear log line, that session closed or its input passed over; nobody else notices."""
 
 import random
+import re
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -53,7 +54,9 @@ BAD_FRAMES = {
     "an oversized length": (b"\xff\xff" + b"x" * 100, "over the maximum of 4096"),
     "a length below its header's": (b"\x00\x03abc", "below the header"),
 }
+TRANSFER = built_in_templates()[0].build("9", 0, datetime(2026, 1, 1, tzinfo=UTC), random.Random(0)).payload
 HOSTILE_XML = {
+    "an amount that no record holds": re.sub(b"(<IntrBkSttlmAmt[^>]*>)[^<]*", rb"\g<1>184467440737095517", TRANSFER),
     "not XML": b"@" * 300,
     "a bomb of entities": b'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">'
     + b"".join(b'<!ENTITY a%d "%s">' % (n, b"&a%d;" % (n - 1) * 10 if n else b"&a;" * 10) for n in range(12))

@@ -130,6 +130,14 @@ def test_an_amount_with_more_decimals_than_its_currency_is_refused(amount, curre
     assert error_of(pacs_008(transaction(amount=amount, currency=currency))).field.endswith("/IntrBkSttlmAmt")
 
 
+def test_an_amount_or_a_sum_that_no_record_holds_is_refused():
+    largest = "92233720368547758.07"  # EUR: 2**63 - 1
+    assert decode(pacs_008(transaction(amount=largest.removesuffix(".07")))).attributes.amount < 1 << 63
+    for transactions in (["999999999999999999"], ["92233720368547758.08"[:-1]] * 2):
+        told = error_of(pacs_008(*(transaction(f"E2E-{n}", amount) for n, amount in enumerate(transactions))))
+        assert told.field.endswith("/IntrBkSttlmAmt") and "too large" in str(told)
+
+
 def test_a_creditor_agent_without_a_bic_is_known_by_its_clearing_member_identification():
     member = "<CdtrAgt><FinInstnId><ClrSysMmbId><MmbId>021040078</MmbId></ClrSysMmbId></FinInstnId></CdtrAgt>"
     assert decode(pacs_008(transaction(creditor_agent=member))).attributes.bic == "021040078"
