@@ -2,12 +2,13 @@
 
 A sealed value is: format (1 byte, 1), length of the key's id (1 byte), the id, nonce (12 bytes, random), ciphertext and
 tag (16 bytes). The associated data is the etcd path, so a value cannot be moved to another place.
-Rotation: put a new first line into the key file and reload, on both nodes with the new key last before it is first, so
-that each can open what the other seals. With random nonces rotate a key before 2**32 values (NIST SP 800-38D, 8.3).
+Rotation: put a new first line into the key file and restart one node after the other; who meets a key that it has not read
+yet reads the file again. With random nonces rotate a key before 2**32 values (NIST SP 800-38D, 8.3).
 """
 
 import base64
 import binascii
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -65,7 +66,7 @@ class Sealer:
             raise Unsealable(f"{path.decode()} does not hold a sealed value")
         start = 2 + value[1]
         name = value[2:start]
-        cipher = self._ciphers.get(name)
+        cipher = self._ciphers.get(name) or self._learned(name)
         if cipher is None:
             raise Unsealable(f"{path.decode()} is sealed with key {name!r}, which {self._path} does not have")
         try:
@@ -74,6 +75,13 @@ class Sealer:
             raise Unsealable(
                 f"{path.decode()} was altered, or its key {name!r} differs from the one it was sealed with"
             ) from error
+
+    def _learned(self, name: bytes) -> AESGCM | None:
+        """The cipher of a key that has come into the file since it was read. What is sealed stays under the first of then."""
+        with contextlib.suppress(KeyFileError, OSError):  # then the key is as good as missing, and that is told
+            for each, key in read_key_file(self._path).items():
+                self._ciphers.setdefault(each, AESGCM(key))
+        return self._ciphers.get(name)
 
 
 def read_key_file(path: Path) -> dict[bytes, bytes]:

@@ -69,6 +69,15 @@ def test_after_rotation_old_values_open_and_new_ones_carry_the_new_key(key_file:
     assert sealer.open(PATH, sealer.seal(PATH, PAN)) == PAN
 
 
+def test_who_meets_a_key_that_came_into_the_file_later_reads_the_file_again(key_file: Path) -> None:
+    running = Sealer(key_file)
+    write(key_file, "k2 " + "22" * 32, key_file.read_text())
+    restarted = Sealer(key_file)
+    assert running.open(PATH, restarted.seal(PATH, PAN)) == PAN
+    assert (running.key_id, restarted.key_id) == ("k1", "k2")
+    assert restarted.open(PATH, running.seal(PATH, PAN)) == PAN
+
+
 def test_a_value_under_an_unknown_key_names_that_key(key_file: Path, tmp_path: Path) -> None:
     create_key_file(tmp_path / "other", "k9")
     value = Sealer(tmp_path / "other").seal(PATH, PAN)
