@@ -175,6 +175,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 _FLAG = re.compile("([0-9]{1,2}):([0-9A-Fa-f]{2})")
 _PORT = re.compile("[0-9]{1,5}")
 FRAME_MAX_BYTES = 900_000  # one entry (1 MiB) holds the largest frame
+RULES_MAX_BYTES = 1_000_000  # and all rules
 
 
 def flag(link: Link) -> tuple[int, int]:
@@ -239,11 +240,15 @@ def check(rules: Rules) -> None:
                     )
         if len({rails[name] for name in [*route.source, *route.targets]}) > 1:
             raise RulesError(f"{where}: source and targets are of different rails")
+        if route.strategy == "sticky" and rails[route.targets[0]] != "iso8583":
+            raise RulesError(f"{where}: sticky goes by the card, which only ISO 8583 has")
     for stand_in in rules.stand_ins:
         for name in stand_in.targets:
             if rails.get(name) != "iso8583":
                 raise RulesError(f"stand_in {stand_in.name!r}: there is no ISO 8583 link {name!r}")
     try:
-        rules.encode()
+        size = len(rules.encode())
     except OverflowError:
         raise RulesError("a number is beyond 64 bits: no entry can hold it") from None
+    if size > RULES_MAX_BYTES:
+        raise RulesError(f"the rules are {size} bytes, and an entry holds {RULES_MAX_BYTES}: use shorter lists of BINs")

@@ -42,6 +42,25 @@ def test_of_equals_the_first_in_the_file_wins_and_a_bin_goes_before_none():
     assert targets(Attributes("0200"), *routes) == ["three"]
 
 
+def test_a_sticky_route_needs_cards():
+    check(rules_of_transfers("order"))
+    with pytest.raises(RulesError, match="sticky"):
+        check(rules_of_transfers("sticky"))
+
+
+def rules_of_transfers(strategy):
+    base = rules()
+    return replace(base, routes=[base.routes[0], replace(base.routes[1], strategy=strategy)])
+
+
+def test_rules_that_no_entry_holds_are_refused():
+    base = rules()
+    bins = [str(400_000_000 + number) for number in range(110_000)]
+    with pytest.raises(RulesError, match="an entry holds"):
+        check(replace(base, routes=[replace(base.routes[0], bins=bins), base.routes[1]]))
+    check(replace(base, routes=[replace(base.routes[0], bins=bins[:90_000]), base.routes[1]]))
+
+
 def test_targets_take_turns_by_their_weights():
     base = rules(net={"connect": ["h:3"]})
     route = Route(name="cards", source=["pos"], targets=["net", "alt"], strategy="weighted", weights=[3, 1])
