@@ -139,7 +139,10 @@ class Tending:
         wire = self._wires[transaction.link if own else transaction.target]
         try:
             frame = self._opened(transaction.unsent)
-            message = wire.codec.decode(wire.framer.cut(frame).frames[0].payload)
+            cut = wire.framer.cut(frame).frames
+            if not cut:
+                raise MessageError("the link's framing is another one now", "")
+            message = wire.codec.decode(cut[0].payload)
         except (KeyGone, MessageError):
             return self._decide(transaction, Reason.LINK_DOWN, utc)
         age_ms = self._wires[transaction.target].link.timeout_ms - (transaction.deadline_ms - clock)

@@ -5,7 +5,7 @@ from engines import CARDS, DIALECT, Pair, answer_to, card, link, no_pin, reversa
 from msgspec.structs import replace
 
 from messages.message import Decision
-from switch.core.proposals import Decide, Redeliver, Refuse, Resend, Timeout, Undo
+from switch.core.proposals import Configure, Decide, Redeliver, Refuse, Resend, Timeout, Undo
 from switch.core.records import Fate, Role, Stage
 from switch.core.rules import Limits, Route, RulesError, StandIn, check
 
@@ -47,6 +47,16 @@ def test_or_to_the_next_target(pair):
     assert pair.only().target == "alt" and len(pair.sent(alt, Role.FORWARD)) == 1
     pair.receive(alt, answer_to(pair.forwarded(alt)))
     assert pair.codes(terminal) == ["00"]
+
+
+def test_or_is_declined_where_its_link_has_got_another_framing_meanwhile(pair):
+    terminal, net = pair.accept(), pair.connect()
+    pair.receive(terminal, card())
+    pair.end(net, 0, written=0)
+    now = given(net={"framing": "4-ascii"})
+    assert pair.append("a", Configure(now.encode())) == [True]
+    assert [type(item) for item in pair.tend()] == [Decide]
+    assert pair.codes(terminal) == ["91"] and not pair.state.advices
 
 
 def test_or_is_declined_at_once_without_a_reversal(pair):
