@@ -9,7 +9,7 @@ from switch.core.apply_advices import fits, queue_advice
 from switch.core.apply_journal import record_kept, record_reversed
 from switch.core.apply_outcomes import keep, moved
 from switch.core.fold import Fold, queued, rule
-from switch.core.originals import BLOCKED, Original, Standing, find, undone_before
+from switch.core.originals import BLOCKED, Original, Standing, crowded, find, undone_before
 from switch.core.proposals import OwnAdvice, Store
 from switch.core.records import Fate, Finished, Role, Stage, Transaction
 from switch.core.state import original_key, outcome_key
@@ -28,7 +28,7 @@ def store(fold: Fold, p: Store) -> bool:
     if session is None or key in state.in_flight or key in state.outcomes:
         return False
     standing, original, found = find(state, session.link, p.summary.refers)
-    if standing is not p.standing:
+    if standing is not p.standing or crowded(state, session.link, p.summary.identity):
         return False
     blocked = undone_before(state, session.link, p.summary.identity)
     own = OwnAdvice(p.payload, p.match_key, p.stan, p.reference)

@@ -18,7 +18,7 @@ from messages.message import (
     Reconciliation,
     Trait,
 )
-from switch.core.originals import Standing, barred, blocks, find, undone_before
+from switch.core.originals import Standing, barred, blocks, crowded, find, undone_before
 from switch.core.proposals import (
     LATE_ANSWER,
     NOTHING,
@@ -218,6 +218,8 @@ class Offers:
         names = [found.target] if found is not None and found.target in self._wires else []
         if not names and (route := self._targets.route(place.link.name, message)) is not None:
             names = route.targets
+        if crowded(state, place.link.name, summary.identity):
+            return Absorb(*place.span, f"advice: {Reason.DUPLICATE}")
         target, stan, outbound = "", 0, NOWHERE
         blocked = undone_before(state, place.link.name, summary.identity)
         if not needless and not unknown and not blocked:

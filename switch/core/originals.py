@@ -54,6 +54,11 @@ def aliased(item: T, identity: bytes) -> T:
     return replace(item, aliases=(*item.aliases, identity)[-ALIASES_MAX:])
 
 
+def crowded(state: State, link: str, identity: bytes) -> bool:
+    """Whether so many messages have this identity that it is none. All that is done with one of them looks at each."""
+    return bool(identity) and len(state.originals.get(original_key(link, identity), ())) >= HOLDERS_MAX
+
+
 def barred(state: State, link: str, identity: bytes) -> Reason | None:
     """Why a new request is refused: its reversal came before it, or so many have its identity that it is none."""
     holders = state.originals.get(original_key(link, identity), ()) if identity else ()
@@ -61,7 +66,7 @@ def barred(state: State, link: str, identity: bytes) -> Reason | None:
         return None
     if find(state, link, identity)[0] is Standing.BLOCKED:
         return Reason.REVERSED
-    return Reason.DUPLICATE if len(holders) >= HOLDERS_MAX else None
+    return Reason.DUPLICATE if crowded(state, link, identity) else None
 
 
 def undone_before(state: State, link: str, identity: bytes) -> bool:

@@ -4,7 +4,7 @@ import pytest
 from engines import DIALECT, Pair, answer_to, card, reversal, rules
 
 from messages.message import Decision
-from switch.core.originals import Standing, find
+from switch.core.originals import HOLDERS_MAX, Standing, find
 from switch.core.proposals import Absorb, Reply, Resend, Settle, Store
 from switch.core.records import Role
 from switch.core.rules import Limits
@@ -405,3 +405,21 @@ def test_messages_of_one_identity_are_bounded(pair):
         pair.receive(terminal, card(1, de32=f"{number:06d}"))
     assert len(pair.state.transactions) == 16
     assert set(pair.codes(terminal)) == {"94"}
+
+
+def test_so_many_advices_of_one_identity_are_kept_and_no_more(pair):
+    terminal = pair.accept()
+    crowd = [pair.receive(terminal, reversal(1, stan=700, de42=f"M{number:014d}")) for number in range(HOLDERS_MAX + 3)]
+    assert [type(each) for each in crowd] == [Store] * HOLDERS_MAX + [Absorb] * 3
+    assert isinstance(pair.receive(terminal, reversal(1, stan=700, de42=f"M{0:014d}")), Reply), "repeats are answered"
+    assert isinstance(pair.receive(terminal, reversal(2, stan=701)), Store), "and others are kept"
+
+
+def test_also_when_they_come_at_once(pair):
+    terminal = pair.accept()
+    for number in range(HOLDERS_MAX - 1):
+        pair.receive(terminal, reversal(1, stan=700, de42=f"M{number:014d}"))
+    other = pair.accept(node="b")
+    one, two = (pair.offer(session, reversal(1, stan=700, de42=f"MERCHANT{session:>7}")) for session in (terminal, other))
+    assert pair.append("a", one) == [True]
+    assert pair.append("b", two) == [False]
