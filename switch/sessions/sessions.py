@@ -255,10 +255,15 @@ class Sessions:
     def moved(self, ids: Iterable[str]) -> None:
         """A handover is decided (or never reached the log). `follow` comes after."""
         reach("move.after")
+        state = self.engine.state
         for id_ in ids:
-            connection = self.connections.get(id_)
-            if connection is not None:
-                connection.moving = False
+            connection, session = self.connections.get(id_), state.sessions.get(id_)
+            if connection is None:
+                continue
+            connection.moving = False
+            ours = session is not None and state.acting(session.owner) == self.engine.incarnation
+            if ours and session is not None and not session.connected:
+                connection.mine = False  # what became of its connect() meanwhile the kernel tells who adopts it
 
     # --- ending
 
