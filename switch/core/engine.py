@@ -93,7 +93,7 @@ class Engine:
         for number in applied.transactions:
             self._set_timer(number)
         if state.meta.clock_index != before.clock_index:
-            self._clock_at = now
+            self._advance(state.meta.clock_ms - before.clock_ms, now)
         if state.meta.rules is not before.rules and state.meta.rules != before.rules:
             self._rewire()
         elif applied.pair:
@@ -105,6 +105,14 @@ class Engine:
         if applied.ticks:
             self._compare(by, index, applied)
         return applied
+
+    def _advance(self, passed_ms: int, now: float) -> None:
+        """Log time has advanced: to when the heartbeat was made. What passed until it was applied is still to be counted.
+
+        But not the time of a hold, nor of a log that is read again, nor before the first one.
+        """
+        at = max(self._clock_at + passed_ms, now - self._fold.rules.limits.heartbeat_ms)
+        self._clock_at = min(at, now) if self._clock_at else now
 
     def _compare(self, by: str, index: int, applied: Applied) -> None:
         """At each heartbeat entry both nodes hash their state; the next heartbeat tells the other."""

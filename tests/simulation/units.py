@@ -102,6 +102,8 @@ class Unit:
         self._world.trace(self.name, f"exits{': ' + type(error).__name__ if error else ''}")
         if error is not None:
             self.on_defect(f"{self.name}: {type(error).__name__}: {error}")
+        elif not self.stopping:
+            self.on_defect(f"{self.name}: it has ended by itself")
         self._exits = True
         process.kill()
 

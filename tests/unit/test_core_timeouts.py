@@ -32,6 +32,38 @@ def test_timers_stand_still_while_the_log_does(pair):
     assert pair.engines["a"].clock(pair.now_ms) == pair.state.meta.clock_ms + 2 * HEARTBEAT_MS
 
 
+def beating(pair, until_ms, late_ms):
+    """Both nodes' heartbeats, half a period apart, each applied so late after it was made. How much log time passed."""
+    began = pair.state.meta.clock_ms
+    made = [(pair.now_ms + place * HEARTBEAT_MS / 2, node) for place, node in enumerate("ab")]
+    under_way = []
+    while True:
+        (at, node), (due, by, tick) = min(made), min(under_way, default=(float("inf"), "", None), key=lambda each: each[0])
+        if min(at, due) > until_ms:
+            return pair.state.meta.clock_ms - began
+        pair.now_ms = min(at, due)
+        if due <= at:
+            under_way.remove((due, by, tick))
+            pair.append(by, tick)
+        else:
+            made.remove((at, node))
+            made.append((at + HEARTBEAT_MS, node))
+            under_way.append((at + late_ms, node, pair.engines[node].heartbeat(at)))
+
+
+@pytest.mark.parametrize("late_ms", [0, 2, 20, 100, 200])
+def test_log_time_is_as_fast_as_time_however_late_heartbeats_are_applied(pair, late_ms):
+    pair.pass_ms(1_000)
+    passed_ms = beating(pair, pair.now_ms + 60_000, late_ms)
+    assert 59_000 < passed_ms <= 60_000
+
+
+def test_the_time_of_a_hold_is_not_made_up_for(pair):
+    pair.pass_ms(1_000)
+    pair.now_ms += 3_600_000
+    assert beating(pair, pair.now_ms + 10_000, 20) < 10_000 + 4 * HEARTBEAT_MS
+
+
 @pytest.mark.parametrize("first", ["answer", "timeout"])
 def test_an_answer_and_a_timeout_race_and_the_first_in_the_log_wins(pair, first):
     terminal, net = pair.accept(), pair.connect(node="b")
