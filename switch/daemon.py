@@ -5,6 +5,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -25,12 +26,23 @@ from switch.poison import PoisonEntry
 
 log = logging.getLogger("switch.daemon")
 EXIT_CONFIG = 78  # sysexits(3) EX_CONFIG
+DESCRIPTORS_OTHER = 512  # for all but sessions
 EXIT_FAILED = 70  # EX_SOFTWARE: this incarnation is over; the service manager starts the next
+
+
+def descriptors(sessions_max: int) -> None:
+    """As many as this process may have (getrlimit(2)). A node that runs out of them ends, and so would its peer."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if most < 2 * sessions_max + DESCRIPTORS_OTHER:
+        event(log, logging.WARNING, "descriptors.few", limit=most, sessions_max=sessions_max,
+              do=f"raise LimitNOFILE, or set limits.sessions_max to {max((most - DESCRIPTORS_OTHER) // 2, 0)}")  # fmt: skip
 
 
 async def serve(config: Config, path: Path, node_name: str, mirror: type[Mirror] = Mirror) -> None:
     """Run one node until SIGTERM or SIGINT. `mirror` may be replaced to measure what mirroring costs."""
     loop = asyncio.get_running_loop()
+    descriptors(config.limits.sessions_max)
     node = Node(config, node_name, path, mirror)
     control = Control(node)
     notifier = sdnotify.SystemdNotifier()

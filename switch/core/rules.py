@@ -73,7 +73,9 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     sessions_max: int = 10_000
     peek_max_bytes: int = 262_144
     outbox_max_bytes: int = 4_194_304  # of one session; over it the session ends
-    outbox_age_max_ms: int = 60_000  # the same for output that is not acknowledged
+    # The same for output that is not acknowledged. To be more than tcp.user_timeout_ms: then the kernel ends a dead line,
+    # and says what had arrived; at an end of ours all that was written may still arrive, and counts as delivered.
+    outbox_age_max_ms: int = 60_000
     half_close_ms: int = 30_000  # how long a half-closed session waits for its answers
     offers_max: int = 16  # times an input is offered again before its session ends
     reconnect_min_ms: int = 100
@@ -147,6 +149,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     segment_bytes: int = 400_000  # and their bytes (a segment is one value in etcd), unless one outcome alone is larger
     waiters_max: int = 4  # sessions that wait for one answer: the request and its repeats
     transactions_max: int = 50_000  # in flight over all links
+    sessions_max: int = 30_000  # of all links: each node holds every socket, and for a moment a duplicate
     stand_in_cards_max: int = 50_000  # cards for which stand-in approves on one day
     journal_waiting_max: int = 0  # items that no database holds yet; with more, requests are declined. 0: no journal
     totals_dates_max: int = 7  # business dates of a link that are kept; 0: no totals
