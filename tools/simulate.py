@@ -140,7 +140,7 @@ class Figures:
     def __init__(self) -> None:
         self.began = time.monotonic()
         self.seeds = self.requests = self.kills = self.entries = 0
-        self.virtual_s = self.cpu_s = 0.0
+        self.virtual_s = self.cpu_s = self.longest_rest_s = 0.0
         self.failed: dict[int, str] = {}
 
     def add(self, result: Any) -> None:
@@ -150,6 +150,7 @@ class Figures:
         self.entries += result.entries
         self.virtual_s += result.virtual_s
         self.cpu_s += result.cpu_s
+        self.longest_rest_s = max(self.longest_rest_s, result.rest_s)
         if result.violation:
             self.failed[result.seed] = result.violation
             print(f"\nseed {result.seed}: {result.violation}", file=sys.stderr)
@@ -159,7 +160,8 @@ class Figures:
         return {
             "seeds": self.seeds, "failed": len(self.failed), "wall_s": round(wall_s, 1),
             "seeds_per_s": round(self.seeds / wall_s, 1), "seeds_per_core_s": round(self.seeds / max(self.cpu_s, 1e-9), 1),
-            "virtual_s": round(self.virtual_s), "requests": self.requests, "kills": self.kills, "entries": self.entries,
+            "longest_rest_s": self.longest_rest_s, "virtual_s": round(self.virtual_s),
+            "requests": self.requests, "kills": self.kills, "entries": self.entries,
         }  # fmt: skip
 
 

@@ -237,6 +237,8 @@ TABLE = (
              Focus((_reload_while_away,), terminals=1, requests=3, alone=True)),
     Ablation("an operator's word outlives a hold", "an advice that is to be sent again is", 20, (log.word_kept,),
              Focus((_refused_and_away,), terminals=2, requests=1, alone=True, world=OFFLINE)),
+    Ablation("old snapshots go", "etcd holds what is needed, and no more", 20, (log.snapshots_deleted,),
+             Focus((nodes.restart,))),
     # takeover
     Ablation("kill before adopt", "a former owner never writes again", 20, (log.kill_first,), Focus((nodes.stop,))),
     Ablation("fence of the dead", "no entry of it after its heir's", 0, (log.rival_fence,), LATE_DEATH,
@@ -266,6 +268,8 @@ TABLE = (
     Ablation("quarantine", "a frame ends two processes at the most", 20, (payments.quarantine,), Focus((others.poison,))),
     # streams
     Ablation("the kernel counts", "a stream goes on at the exact byte", 20, (payments.kernel_counters,), KILLS),
+    Ablation("counters that agree", "as before, where data arrives as they are read", 40, (payments.counters_once,),
+             Focus((nodes.restart,))),
     Ablation("SYN is no output", "as before, where we connected", 20, (payments.syn_counted,), KILLS),
     Ablation("skip of applied input", "input is taken once", 20, (payments.skip_applied,), Focus((_at("consume.before"),))),
     Ablation("consume after apply", "input that no entry has stays in the kernel", 20, (payments.consume_after,)),
@@ -289,6 +293,8 @@ TABLE = (
     Ablation("delivered is not undone", "an approval that was got stands", 20, (payments.delivered,)),
     Ablation("late answers are absorbed", "a declined request is not approved afterwards", 20, (payments.late_answers,),
              Focus((_issuer("late"),))),
+    Ablation("outcomes are kept for the window", "a repeat is not asked for again", 20, (payments.outcomes_kept,),
+             Focus((nodes.restart,), world={"forgets": True})),
     Ablation("first decision", "a second answer decides nothing", 60, (payments.first_decision, payments.answered_before),
              Focus((_issuer("twice"), _etcd("slow")))),
     Ablation("advices until acknowledged", "a reversal arrives", 20, (payments.advice_acknowledged,),

@@ -103,6 +103,8 @@ class DebtorAgent(Client):
         if body.status == PENDING and not self._patient:
             raise Violation(f"{self.name}: {body.id} was told to be pending")
         transfer.told.append(told)
+        if transfer.told.count(told) > transfer.sends:
+            raise Violation(f"{self.name}: {body.id} was sent {transfer.sends} times, and was told {transfer.told}")
         if body.status != PENDING:
             self._over(transfer, body.status)
 

@@ -92,7 +92,11 @@ class Checks:
         (With switch.socket the service manager holds what listens, and such a connection waits there.)
         """
         if not any(unit.alive for unit in self._simulation.units.values()):
-            self._excused.add("{}:{}".format(*remote))
+            self.excuse(remote)
+
+    def excuse(self, remote: tuple[str, int]) -> None:
+        """The session of who has this address may end."""
+        self._excused.add("{}:{}".format(*remote))
 
     def died_of(self, session: str, start: int) -> None:
         """A frame has ended the process that parsed it."""

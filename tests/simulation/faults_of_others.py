@@ -82,11 +82,11 @@ def break_sessions(dice: random.Random) -> Fault:
     own = random.Random(dice.getrandbits(32))
 
     def strike(simulation: "Simulation") -> None:
-        simulation.checks.resets_excused = True
         connections = simulation.network.connections()
         # not while an acknowledgement is under way: an answer that arrived without one counts as undelivered and is reversed
         quiet = [wire for wire in connections if all(end.written == end.acked for end in (wire.connecting, wire.accepted))]
         for connection in own.sample(quiet, min(len(quiet), own.randrange(1, 4))):
+            simulation.checks.excuse(connection.connecting.local)
             simulation.network.break_(connection)
 
     return Fault("sessions break", strike)
@@ -104,6 +104,18 @@ def cut_sessions(dice: random.Random) -> Fault:
     return Fault(f"sessions are cut for {seconds * 1000:.0f} ms", strike)
 
 
+def cramp(dice: random.Random) -> Fault:
+    """Connections take less at a time than a frame."""
+    own = random.Random(dice.getrandbits(32))
+
+    def strike(simulation: "Simulation") -> None:
+        connections = simulation.network.connections()
+        for connection in own.sample(connections, min(len(connections), own.randrange(1, 6))):
+            simulation.network.cramp(connection, own.choice((40, 100, 200)))
+
+    return Fault("connections take little at a time", strike)
+
+
 def leave(dice: random.Random) -> Fault:
     """A terminal goes away for good, an answer on its way; half of the time its line was dead before."""
     pick, after, cut = dice.random(), 0.001 + dice.expovariate(1.0) * 0.01, dice.random() < 0.5
@@ -114,6 +126,18 @@ def leave(dice: random.Random) -> Fault:
         terminal.leaving_s, terminal.cut_s = (0.25 + after, after) if cut else (after, 0.0)
 
     return Fault(f"a terminal goes away for good{' on a dead line' if cut else ''}", strike)
+
+
+def lost(dice: random.Random) -> Fault:
+    """A terminal and its line are dead from one instant on: only what is not acknowledged tells."""
+    pick, after = dice.random(), 0.001 + dice.expovariate(1.0) * 0.01
+
+    def strike(simulation: "Simulation") -> None:
+        terminals = simulation.terminals
+        terminal = terminals[int(pick * len(terminals))]
+        terminal.leaving_s, terminal.cut_s, terminal.lost = after, 0.0, True
+
+    return Fault("a terminal and its line are dead", strike)
 
 
 def storm(dice: random.Random) -> Fault:

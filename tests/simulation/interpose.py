@@ -27,6 +27,7 @@ from switch.sessions import beats
 from switch.sessions.handover_messages import BEAT
 
 BOOT_ID = "5f0c9a52-0000-4000-8000-000000000001"
+KILL_S = 0.002  # from a signal to the end of who gets it
 TICKS_A_SECOND = 100  # of the start time in proc(5)
 MODULES = ("switch.daemon", "switch.ops.control", "switch.ops.switchctl", "switch.__main__")  # not part of a node
 
@@ -104,7 +105,7 @@ class Signal:
         if not file.process.alive:
             raise ProcessLookupError(3, "No such process")
         self._world.trace(file.process.name, "killed by its peer")
-        file.process.kill()
+        self._world.at(self._world.latency(KILL_S), file.process.kill)  # until then what it was about to do may happen
 
 
 class Mmap:

@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Callable
+from math import inf
 
 from remote import Door, Remote
 from tcp import LISTEN, Address, TcpEnd, Wire, failure
@@ -92,10 +93,10 @@ class Network:
         return list(self.live.values())
 
     def heal(self) -> None:
-        """No cut lasts, nothing is slow. What was under way in a cut comes when it would have ended."""
+        """No cut lasts, nothing is slow. What was under way in a cut comes when it would have ended. The dead stay dead."""
         self.slow = 1.0
         for wire in self.live.values():
-            wire.cut_until, wire.slow = 0.0, 1.0
+            wire.cut_until, wire.slow = 0.0 if wire.cut_until < inf else inf, 1.0
 
     def cut(self, connection: Wire | TcpEnd, seconds: float) -> None:
         """Nothing arrives for so long; then everything that was sent does."""

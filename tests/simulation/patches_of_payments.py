@@ -13,6 +13,7 @@ from messages.message import Decision
 from switch.core import apply_outcomes, apply_sessions, fold, offer, proposals, wires
 from switch.core.records import Stage
 from switch.core.state import State
+from switch.core.tend import Tending
 from switch.node import Node
 from switch.sessions import connection, kernel, polling, reading
 from switch.succession import Succession
@@ -55,6 +56,29 @@ def syn_counted() -> Any:
     return replaced(
         kernel, "counters", lambda counters: lambda sock, *, connecting: counters(sock, connecting=False)
     )
+
+
+def counters_once() -> Any:
+    """The counters of a socket are believed although they changed as they were read."""
+
+    def make(read: Any) -> Any:
+        def once(sock: Any, *, connecting: bool) -> Any:
+            first = sock.getsockopt(kernel.socket.IPPROTO_TCP, kernel.socket.TCP_INFO, kernel._SIZE)
+
+            class Once:
+                """Its TCP_INFO stays as it was."""
+
+                def getsockopt(self, *_: Any) -> bytes:
+                    return bytes(first)
+
+                def fileno(self) -> int:
+                    return int(sock.fileno())
+
+            return read(Once(), connecting=connecting)
+
+        return once
+
+    return replaced(kernel, "counters", make)
 
 
 def consume_after() -> Any:
@@ -270,3 +294,15 @@ def quarantine() -> Any:
 def parted() -> Any:
     """A node opens sessions that it cannot share with a peer that may be about to end it."""
     return mock.patch.object(Succession, "_part", lambda self: None)
+
+
+def outcomes_kept() -> Any:
+    """A segment of outcomes is forgotten as soon as it is closed."""
+
+    def make(forget: Any) -> Any:
+        def at_once(self: Any, clock: int) -> Any:
+            yield from forget(self, clock + self._limits.replay_window_ms)
+
+        return at_once
+
+    return replaced(Tending, "_forget", make)

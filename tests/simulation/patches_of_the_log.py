@@ -182,6 +182,11 @@ def holding() -> Any:
 # --- takeover
 
 
+def snapshots_deleted() -> Any:
+    """Chunks of older snapshots stay."""
+    return mock.patch.object(snapshot.Snapshots, "delete_old", mock.AsyncMock())
+
+
 def kill_first() -> Any:
     """A suspect is believed to be dead."""
     return mock.patch.object(succession, "kill", mock.AsyncMock(return_value=True))

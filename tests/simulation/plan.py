@@ -34,6 +34,7 @@ class Plan(msgspec.Struct):
     partial: float = 0.0  # how often the issuer approves a part
     habits: Habits = Habits()
     agents: int = 0  # debtor agents; none: there is no link for credit transfers
+    forgets: bool = False  # the run goes on until outcomes are forgotten, and a node dies meanwhile
     patient: bool = False  # a transfer without an answer is told to be pending, not rejected
     faults: list[tuple[float, Fault]] = []
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import checks
 import faults
 import msgspec
-from agents import CreditorAgent, DebtorAgent
+from agents import INVESTIGATES_S, CreditorAgent, DebtorAgent
 from client import Client
 from database import Database
 from etcd_twin import Cluster, install
@@ -20,7 +20,7 @@ from interpose import PathTwin, installed
 from issuer import Issuer
 from msgspec.structs import replace
 from outside import BIN, FRAME_MAX
-from plan import Plan
+from plan import Plan, either
 from sockets import FcntlModule, Network, SocketModule
 from terminals import Terminal
 from units import Unit
@@ -31,13 +31,16 @@ from messages.iso20022.options import Iso20022Options
 from switch.config import Config, ConfigError, Journal, Pair
 from switch.core.proposals import Settle
 from switch.core.records import Advice
-from switch.core.rules import Limits, Link, Route, StandIn
+from switch.core.rules import Limits, Link, Route, StandIn, Tcp
 from switch.mirror.sealing import create_key_file
 from switch.mirror.settings import EtcdSettings
 
-SETTLE_S = 40.0  # of virtual time, after the last fault: by then everything is decided and delivered
+SETTLE_S = 15.0  # of virtual time, after the last fault: by then everything is decided and delivered, but what agents
+# ask about by other means (seen: 3 s at most)
 BEGIN_S = 0.05  # after both nodes serve: the first fault may come
 FAULTS_S = 0.5  # and for how long they come
+WINDOW_MS = 20_000  # in runs in which outcomes are forgotten
+MEANWHILE = 0.05  # of looks into a queue: what was under way has come since the look before
 PORTS = {"pos": {"a": 7001, "b": 7002}, "mall": {"a": 7003, "b": 7004}, "banks": {"a": 7005, "b": 7006}}
 NETWORKS = {"net": ("127.0.0.1", 9001), "alt": ("127.0.0.1", 9002)}  # both lead to the issuer
 CREDITOR = {"inst": ("127.0.0.1", 9003)}  # leads to the creditor agent
@@ -60,6 +63,7 @@ class Result(msgspec.Struct):
     requests: int = 0
     entries: int = 0
     kills: int = 0
+    rest_s: float = 0.0  # of virtual time, from healing until everything was settled for the first time
     points: list[str] = []  # that were reached
 
 
@@ -78,7 +82,7 @@ def configuration(plan: Plan) -> Config:
         Link(
             name=name, listen={node: f"127.0.0.1:{port}" for node, port in PORTS[name].items()}, framing="2-byte-be",
             frame_max_bytes=FRAME_MAX, iso8583=CARDS if name == "pos" else replace(CARDS, partial=False), half_close_ms=2_000,
-            redeliver=name == "mall",
+            redeliver=name == "mall", tcp=Tcp(user_timeout_ms=3_000),
         )
         for name in listens
     ]  # fmt: skip
@@ -103,7 +107,10 @@ def configuration(plan: Plan) -> Config:
             endpoints=tuple(f"http://etcd{number}:2379" for number in range(plan.members)), append_timeout_ms=150,
             call_timeout_ms=300, settle_after_ms=300, hold_after_ms=300, watch_stall_ms=300, lease_ttl_s=2,
         ),
-        limits=Limits(snapshot_entries=plan.snapshot_entries, segment_outcomes=10, journal_waiting_max=1_000),
+        limits=Limits(
+            snapshot_entries=plan.snapshot_entries, segment_outcomes=10, journal_waiting_max=1_000,
+            replay_window_ms=WINDOW_MS if plan.forgets else Limits().replay_window_ms,
+        ),
         journal=Journal(url="postgresql://simulated", batch_rows=4),
         link=links,
         route=routes,
@@ -140,6 +147,7 @@ class Simulation:
         self.cluster = Cluster(world, members=self.plan.members)
         self.database = Database(world)
         self.checks = checks.Checks(self)
+        self.healed_at = self.rest_s = 0.0
         self.busy_until = 0.0  # a fault of a node lasts as long
         self.reloads: list[tuple[Process, bytes]] = []  # which process has read which rules anew
         config = self.config = configuration(self.plan)
@@ -183,7 +191,7 @@ class Simulation:
         try:
             with (
                 install(self.cluster),
-                installed(world, self.network, sockets, FcntlModule(self.network), self.checks.told),
+                installed(world, self.network, sockets, FcntlModule(self.network, MEANWHILE), self.checks.told),
                 unittest.mock.patch("switch.journal.writer.in_thread", self.database.in_thread),
                 unittest.mock.patch("switch.node.load", lambda path: self.config),
             ):
@@ -201,6 +209,7 @@ class Simulation:
         result.requests += sum(len(agent.transfers) for agent in self.agents)
         result.entries = self.checks.entries
         result.points = list(world.points)
+        result.rest_s = round(self.rest_s, 3)
         result.kills = sum(unit.deaths for unit in self.units.values())
         return result
 
@@ -218,13 +227,33 @@ class Simulation:
         world.run(lambda: False, world.now + BEGIN_S + lasts_s)
         self.heal()
         self._come_to_rest()
+        if self.plan.forgets:
+            self._forget()
         self.checks.at_the_end()
 
     def _come_to_rest(self) -> None:
         """And again, after an operator has found out why advices were refused for good, and has them sent once more."""
-        limit = self.world.now + SETTLE_S
+        limit = self.healed_at + SETTLE_S + INVESTIGATES_S * bool(self.plan.agents)
+        self.world.run(self.settled, limit)
+        self.rest_s = self.world.now - self.healed_at
         while not self._at_rest(limit) or self._retry(limit):
             pass
+
+    def _forget(self) -> None:
+        """Outcomes are kept for the window, and not for long after it; a node dies meanwhile, and reads what is left."""
+        if self.world.now < WINDOW_MS / 1000 and any(unit.node.engine.state.meta.oldest > 1 for unit in self.units.values()):
+            raise Violation(f"outcomes are forgotten within {self.world.now:.1f} s")
+        dice = self.world.dice
+        lasts_s = 1.4 * WINDOW_MS / 1000
+        name = either(dice)
+        self.world.at(dice.random() * lasts_s, lambda: self.kill(name, "as outcomes are forgotten"))
+        self.world.run(lambda: False, self.world.now + lasts_s)
+        self.healed_at = self.world.now
+        self._come_to_rest()
+        for unit in self.units.values():
+            state = unit.node.engine.state
+            if state.outcomes or state.closed:
+                raise Violation(f"{unit.name} has {len(state.outcomes)} outcomes in {len(state.closed)} segments: all are old")
 
     def _retry(self, limit: float) -> bool:
         """As `switchctl advices retry` does for each that is parked, on either node, once. False when there is none."""
@@ -247,13 +276,14 @@ class Simulation:
     def _at_rest(self, limit: float) -> bool:
         """False when something came up again: what a terminal that is gone had sent may have been in the kernel until now."""
         if not self.world.run(self.settled, limit):
-            raise Violation(f"not settled {SETTLE_S:.0f} s after healing: {self.unsettled()}")
+            raise Violation(f"not settled {self.world.now - self.healed_at:.0f} s after healing: {self.unsettled()}")
         self.world.run(lambda: not self.checks.loose(), self.world.now + checks.LOOSE_S)
         return self.settled()
 
     def heal(self) -> None:
         """No further fault. A stopped node still goes on when its time has come, or is dead by then."""
         self.world.trace("WORLD", "heals")
+        self.healed_at = self.world.now
         self.cluster.heal()
         self.network.heal()
         self.database.healed = True

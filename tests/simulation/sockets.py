@@ -7,6 +7,7 @@ module: constants, error classes. A call that would wait in the real kernel is a
 import array
 import errno
 import fcntl
+import random
 import socket as real
 import struct
 import termios
@@ -291,6 +292,8 @@ class Socket:
     def setsockopt(self, level: int, option: int, value: Any, *_: Any) -> None:
         """Those that the model knows; others have no effect here."""
         _, file = self._begin("setsockopt")
+        if (level, option) == (real.IPPROTO_TCP, real.TCP_USER_TIMEOUT):
+            file.user_timeout_s = value / 1000
         if level != real.SOL_SOCKET:
             return
         if option == real.SO_SNDBUF:
@@ -370,10 +373,11 @@ class SocketModule:
 
 
 class FcntlModule:
-    """In place of the module fcntl: what waits in the queues of TCP."""
+    """In place of the module fcntl: what waits in the queues of TCP. `meanwhile`: how often it changes in that instant."""
 
-    def __init__(self, network: Network) -> None:
-        self._world = network.world
+    def __init__(self, network: Network, meanwhile: float = 0.0) -> None:
+        self._world, self._meanwhile = network.world, meanwhile
+        self._dice = random.Random(network.world.seed)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(fcntl, name)
@@ -384,6 +388,8 @@ class FcntlModule:
             raise failure(errno.ENOTTY)
         if end.state == LISTEN:
             raise failure(errno.EINVAL)
+        if self._meanwhile and self._dice.random() < self._meanwhile:
+            end.hurry()
         if request == termios.FIONREAD:
             value[0] = len(end.queue)
         elif request == termios.TIOCOUTQ:

@@ -77,6 +77,8 @@ class TcpEnd(File):
         self.acked = 0  # TCP_INFO's bytes_acked (snd_una)
         self.syn = 0  # 1 at the side that connected
         self.output_max = OUTPUT
+        self.user_timeout_s = 0.0  # TCP_USER_TIMEOUT; 0: Linux's own, which is longer than a run
+        self._sent_at = 0.0  # when what is under way set out
         self.finishing = False  # a FIN follows what is in `out`
         self.resetting = False  # a RST follows what is under way
         self._flight: Timer | None = None
@@ -326,6 +328,13 @@ class TcpEnd(File):
         if self.wire is not None:
             self.network.leave(self.wire)
 
+    def _timed_out(self) -> None:
+        """Nothing was acknowledged for too long (tcp_write_err)."""
+        self.error = errno.ETIMEDOUT
+        self._over()
+        self._discard()
+        self.changed()
+
     def reset_arrives(self) -> None:
         wire = self.wire
         if wire is not None and wire.cut_until > self.world.now:
@@ -361,6 +370,7 @@ class TcpEnd(File):
             flight.cancel()
         self._alone = False
         self._size, self._fin, self._ack = size, fin, self.received
+        self._sent_at = world.now
         self._flight = world.at(self.network.delay(self.wire) * trips, self._arrive)
 
     def _acknowledge(self, late: bool = False) -> None:
@@ -370,12 +380,26 @@ class TcpEnd(File):
             delay += DELAYED_ACK_S
         self._flight = self.world.at(delay, self._arrive)
 
+    def hurry(self) -> None:
+        """What is under way to this end arrives now: between two system calls of a process, as another CPU lets it."""
+        sender = self.peer
+        if sender is not None and sender._flight is not None and sender.state != SYN_SENT:
+            sender._flight.cancel()
+            sender._arrive()
+
     def _arrive(self) -> None:
         self._flight = None
         peer, wire, now = self.peer, self.wire, self.world.now
         assert peer is not None and wire is not None
         if wire.cut_until > now:
-            self._flight = self.world.at(wire.cut_until - now + self.network.delay(wire), self._arrive)
+            again = wire.cut_until - now + self.network.delay(wire)
+            if self.user_timeout_s and not self._alone:
+                left = self._sent_at + self.user_timeout_s - now
+                if left <= 0:
+                    self._timed_out()
+                    return
+                again = min(again, left)
+            self._flight = self.world.at(again, self._arrive)
             return
         if self._alone:
             peer.acknowledged(self.received)

@@ -4,6 +4,8 @@ Silence brings repeats; a request that stays without an answer is reversed. Cust
 may send a reversal before its original's repeat, on another connection, and it hands on what comes for any of its terminals.
 """
 
+from collections import Counter
+from math import inf
 from typing import Any
 
 import msgspec
@@ -54,6 +56,8 @@ class Deal:
         self.rrn = f"{terminal[-4:]}{number:08d}"
         self.sent_s = 0.0  # when, the first time
         self.told: list[tuple[str, int]] = []  # DE39 and DE4 of every 0210
+        self.asked: Counter[str] = Counter()  # messages that were sent, by the STAN of their step
+        self.answered: Counter[str] = Counter()
         self.steps: dict[str, None] = {}  # that were begun
         self.outcome = ""  # "approved", "declined", "reversed"; "" while it is not known
         self.holds = 0  # what the terminal counts as paid
@@ -64,6 +68,7 @@ class Deal:
     def message(self, step: str, *, repeat: bool, poison: bool = False) -> bytes:
         """The frame of a step."""
         row = STEPS[step]
+        self.asked[self.stan(step)] += 1
         payload = compose(
             row.repeat if repeat else row.mti, self.stan(step), self.rrn, self.final if step == "completion" else self.amount,
             self.terminal, card=self.card, original=(STEPS[self.first].mti, self.stan(self.first)) if row.about else ("", ""),
@@ -81,6 +86,7 @@ class Terminal(Client):
         self.deals: list[Deal] = []
         self.neighbours: dict[str, Terminal] = {self.name: self}  # of its concentrator
         self.leaving_s = self.cut_s = 0.0  # so soon after its next new deal it does, and its line is dead; 0: not
+        self.lost = False  # then its line is dead, too, for good: nobody is told that it has left
         self.hangs_up_s = 0.0  # so soon after its next new deal it resets its connection; 0: not
         self.poison = False  # its next new request kills who parses it
         self._habits = habits
@@ -107,6 +113,8 @@ class Terminal(Client):
             self._world.trace(self.name, f"goes away for good, without an answer to rrn={deal.rrn}")
             self.gone = True
             self._quiet()
+            if self.lost:
+                self._network.cut(self._wire, inf)
             self._wire.reset()
             self._away()
 
@@ -218,6 +226,9 @@ class Terminal(Client):
         sent = deal.final if step == "completion" else deal.amount
         if amount != sent and not (mti == "0210" and code == "10" and amount < sent):
             raise Violation(f"{self.name}: {mti} rrn={rrn} has another amount than it sent")
+        deal.answered[stan] += 1
+        if deal.answered[stan] > deal.asked[stan]:
+            raise Violation(f"{self.name}: {deal.asked[stan]} messages rrn={rrn} stan={stan} got {deal.answered[stan]} answers")
         if mti == "0210":
             deal.told.append((code, amount))
         elif code != "00":
