@@ -16,7 +16,7 @@ from switch.core.apply_journal import (
 from switch.core.apply_outcomes import answers_all, decide, keep, moved
 from switch.core.apply_stand_in import stand_in
 from switch.core.fold import Fold, queued, rule
-from switch.core.originals import aliased, barred
+from switch.core.originals import aliased, barred, named
 from switch.core.proposals import (
     Answer,
     Attach,
@@ -163,17 +163,18 @@ def attach(fold: Fold, p: Attach) -> bool:
     session, transaction = fold.taken(p), state.transactions.get(p.transaction)
     if session is None or transaction is None or transaction.link != session.link:
         return False
+    known = aliased(transaction, named(state, session.link, p.identity))
     if transaction.stage is Stage.ANSWERED:
         if not p.frame or p.outcome != transaction.outcome:
             return False
-        state.put_transaction(transaction.id, replace(aliased(transaction, p.identity), copies=transaction.copies + 1))
+        state.put_transaction(transaction.id, replace(known, copies=transaction.copies + 1))
         fold.put(queued(session, p.frame, Role.ANSWER, transaction.id))
         return True
     others = tuple(w for w in transaction.waiters if w.session in state.sessions and w.session != session.id)
     more = not any(w.session == session.id for w in transaction.waiters)
     if p.frame or (more and len(others) >= fold.rules.limits.waiters_max):
         return False
-    state.put_transaction(transaction.id, replace(aliased(transaction, p.identity), waiters=(*others, p.waiter)))
+    state.put_transaction(transaction.id, replace(known, waiters=(*others, p.waiter)))
     fold.put(replace(session, waiting=session.waiting + more))
     return True
 
@@ -186,7 +187,7 @@ def reply(fold: Fold, p: Reply) -> bool:
     finished = fold.state.outcomes.get(outcome_key(session.link, p.duplicate_key))
     if finished is None or finished.outcome != p.outcome:
         return False
-    known = aliased(finished, p.identity)
+    known = aliased(finished, named(fold.state, session.link, p.identity))
     if known is not finished:
         keep(fold, outcome_key(session.link, p.duplicate_key), known)
     fold.put(queued(session, p.frame, Role.ANSWER))

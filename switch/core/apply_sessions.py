@@ -25,7 +25,7 @@ from switch.core.records import NetworkWait, Role, Session
 
 @rule(Open)
 def open_(fold: Fold, p: Open) -> bool:
-    """A session exists from here on; a slot holds one session, a listener at most `sessions_max`, and all together, too."""
+    """A session exists from here on; a slot holds one session, a listener at most `sessions_max`."""
     state, link = fold.state, fold.links.get(p.link)
     if p.session in state.sessions:
         return False
@@ -35,7 +35,7 @@ def open_(fold: Fold, p: Open) -> bool:
     if p.slot >= 0:
         if p.slot >= link.connections or (p.link, p.slot) in state.slots:
             return False
-    elif len(state.links.get(p.link, ())) >= link.sessions_max or len(state.sessions) >= fold.rules.limits.sessions_max:
+    elif len(state.links.get(p.link, ())) >= link.sessions_max:
         return False
     accepted = p.slot < 0
     owner = p.owner if p.owner in state.live() else fold.by

@@ -109,10 +109,12 @@ class Engine:
     def _advance(self, passed_ms: int, now: float) -> None:
         """Log time has advanced: to when the heartbeat was made. What passed until it was applied is still to be counted.
 
-        But not the time of a hold, nor of a log that is read again, nor before the first one.
+        But not the time of a hold (of which a heartbeat counts no more than it may), nor of a log that is read again, nor
+        before the first one.
         """
-        at = max(self._clock_at + passed_ms, now - self._fold.rules.limits.heartbeat_ms)
-        self._clock_at = min(at, now) if self._clock_at else now
+        beat_ms = self._fold.rules.limits.heartbeat_ms
+        exact = self._clock_at and passed_ms < 2 * beat_ms
+        self._clock_at = min(max(self._clock_at + passed_ms, now - beat_ms), now) if exact else now
 
     def _compare(self, by: str, index: int, applied: Applied) -> None:
         """At each heartbeat entry both nodes hash their state; the next heartbeat tells the other."""

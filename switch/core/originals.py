@@ -59,6 +59,11 @@ def crowded(state: State, link: str, identity: bytes) -> bool:
     return bool(identity) and len(state.originals.get(original_key(link, identity), ())) >= HOLDERS_MAX
 
 
+def named(state: State, link: str, identity: bytes) -> bytes:
+    """The identity of a repeat, if what it repeats may be found by it, too."""
+    return b"" if crowded(state, link, identity) else identity
+
+
 def barred(state: State, link: str, identity: bytes) -> Reason | None:
     """Why a new request is refused: its reversal came before it, or so many have its identity that it is none."""
     holders = state.originals.get(original_key(link, identity), ()) if identity else ()

@@ -149,7 +149,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     segment_bytes: int = 400_000  # and their bytes (a segment is one value in etcd), unless one outcome alone is larger
     waiters_max: int = 4  # sessions that wait for one answer: the request and its repeats
     transactions_max: int = 50_000  # in flight over all links
-    sessions_max: int = 30_000  # of all links: each node holds every socket, and for a moment a duplicate
+    sessions_max: int = 30_000  # of all links; with more, nothing is accepted: each node holds all sockets, in passing twice
     stand_in_cards_max: int = 50_000  # cards for which stand-in approves on one day
     journal_waiting_max: int = 0  # items that no database holds yet; with more, requests are declined. 0: no journal
     totals_dates_max: int = 7  # business dates of a link that are kept; 0: no totals

@@ -102,7 +102,7 @@ def read_key_file(path: Path) -> dict[bytes, bytes]:
             raise KeyFileError(f"{path}:{number}: the id {words[0]} is given twice")
         keys[name] = _decode_key(words[1], f"{path}:{number}")
     if not keys:
-        raise KeyFileError(f"{path} holds no key: create one with `switchctl key create`")
+        raise KeyFileError(f"{path} holds no key: create one with `switchctl keygen`")
     return keys
 
 

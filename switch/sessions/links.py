@@ -121,7 +121,7 @@ class Links:
         return sock
 
     def pause(self, paused: bool, why: str = "held") -> None:
-        """While the switch holds, or cannot share sockets ("parted"), connections wait in the backlog."""
+        """While the switch holds, cannot share sockets ("parted") or has enough ("full"), connections wait in the backlog."""
         was = bool(self._paused)
         (self._paused.add if paused else self._paused.discard)(why)
         if bool(self._paused) == was:
@@ -135,6 +135,8 @@ class Links:
     def _accept(self, name: str, sock: socket.socket) -> None:
         link = self._engine.wires[name].link
         for _ in range(ACCEPTS_MAX):
+            if self._full():
+                return
             reach("accept.before")
             try:
                 accepted, address = sock.accept()
@@ -147,6 +149,15 @@ class Links:
             kernel.configure(accepted, link.tcp, link.frame_max_bytes)
             self._sessions.open(name, accepted, -1, kernel.address(address), self._owner())
 
+    def _full(self) -> bool:
+        """Whether there are as many sessions as descriptors are for; then nothing is accepted until some have ended."""
+        sessions, most = len(self._sessions.connections), self._engine.rules.limits.sessions_max
+        full = sessions >= most
+        if full and "full" not in self._paused:
+            event(log, logging.WARNING, "links.full", sessions=sessions, do="see limits.sessions_max, and who connects so much")
+        self.pause(full, "full")
+        return full
+
     def _owner(self) -> str:
         """Who is to have a new session: the nodes in turn; "" is this one."""
         self._turn = not self._turn
@@ -156,6 +167,7 @@ class Links:
 
     def connect(self) -> None:
         """Open what is missing: each slot is the business of one live node. Called some ten times a second."""
+        self._full()
         state, live = self._engine.state, self._engine.state.live()
         if not live or "parted" in self._paused:
             return

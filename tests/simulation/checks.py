@@ -62,6 +62,8 @@ class Checks:
             raise Violation(f"{process.name if process else '?'}: {name} {text}")
         if level >= logging.CRITICAL:
             raise Violation(f"{process.name if process else '?'}: {name} {text}")
+        if name == "outcomes.forgotten_early":
+            raise Violation(f"{process.name if process else '?'}: {name} {text}")
         if name == "key.destroyed":
             self._unneeded(fields["key"])
         if name == "rules.refused":

@@ -10,6 +10,7 @@ from world import File, Killed, Process, Violation, World
 from switch.config import Config
 from switch.core.proposals import VERSION
 from switch.core.records import Status
+from switch.mirror.errors import Fenced
 from switch.node import Node
 
 START_S = 0.25  # Python's start
@@ -34,6 +35,7 @@ class Unit:
         self.on_defect: Callable[[str], None] = self._defect
         self.on_poison: Callable[[str, int], None] = lambda session, start: None
         self._world, self.config, self._path = world, config, path
+        self._tokens: list[str] = []  # of its lives, in their fences
         self._store: dict[str, File] = {}
         self._notify = f"/run/notify-{name}" if store else ""
         if store:
@@ -72,6 +74,7 @@ class Unit:
 
     async def _main(self) -> None:
         node = self.node = Node(self.config, self.name, self._path)
+        self._tokens.append(node.mirror.token)
         node.engine.version = self.version
         offer, process = node.engine.offer, self.process
 
@@ -100,12 +103,16 @@ class Unit:
         """The program has come to its end. As in switch/daemon.py, any exception ends the process: none is expected."""
         error = None if task.cancelled() else task.exception()
         self._world.trace(self.name, f"exits{': ' + type(error).__name__ if error else ''}")
-        if error is not None:
+        if error is not None and not self._slipped(error):
             self.on_defect(f"{self.name}: {type(error).__name__}: {error}")
-        elif not self.stopping:
+        elif error is None and not self.stopping:
             self.on_defect(f"{self.name}: it has ended by itself")
         self._exits = True
         process.kill()
+
+    def _slipped(self, error: BaseException) -> bool:
+        """Whether its join met that of its former life, which had been under way since (seed 210227): the next life joins."""
+        return isinstance(error, Fenced) and not self.ready and any(token in str(error) for token in self._tokens[:-1])
 
     def _ended(self, process: Process) -> None:
         self.ready = False

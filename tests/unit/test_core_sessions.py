@@ -2,7 +2,6 @@
 
 import pytest
 from engines import FRAMER, UTC, Pair, answer_to, card, link, network, rules
-from msgspec.structs import replace
 
 from messages.iso8583.options import Iso8583Options
 from messages.message import MessageError, NetworkFunction
@@ -48,16 +47,6 @@ def test_a_slot_holds_one_session_and_a_listener_as_many_as_it_may(pair):
     assert pair.append("b", opened("w", "pos", -1), opened(first, "pos", -1)) == [False, False]
     pair.end(first)
     assert pair.append("b", opened("w", "pos", -1)) == [True]
-
-
-def test_all_listeners_together_hold_as_many_sessions_as_there_are_descriptors_for():
-    given = rules()
-    pair = Pair(replace(given, limits=replace(given.limits, sessions_max=2)))
-    first, _ = pair.accept("pos"), pair.accept("bank")
-    assert pair.append("a", opened("x", "pos", -1), opened("y", "bank", -1), opened("n", "net", 0)) == [False, False, True]
-    pair.end(first)
-    pair.end("n")
-    assert pair.append("b", opened("y", "bank", -1)) == [True]
 
 
 def test_who_has_left_opens_nothing_more(pair):

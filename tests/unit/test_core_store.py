@@ -415,6 +415,16 @@ def test_so_many_advices_of_one_identity_are_kept_and_no_more(pair):
     assert isinstance(pair.receive(terminal, reversal(2, stan=701)), Store), "and others are kept"
 
 
+def test_also_of_requests_whose_repeats_have_one(pair):
+    terminal, _ = pair.accept(), pair.connect()
+    for number in range(HOLDERS_MAX + 3):
+        merchant = f"M{number:014d}"
+        pair.receive(terminal, card(1, de42=merchant, de7=f"03011000{number:02d}"))
+        pair.receive(terminal, card(1, de42=merchant, de7="0301110000"))
+    assert max(map(len, pair.state.originals.values())) == HOLDERS_MAX
+    assert len(pair.state.transactions) == HOLDERS_MAX + 3
+
+
 def test_also_when_they_come_at_once(pair):
     terminal = pair.accept()
     for number in range(HOLDERS_MAX - 1):
