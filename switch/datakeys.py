@@ -37,6 +37,7 @@ KEY_BYTES = 32
 SEEN_EVERY_S = 1.0
 _BODY = struct.Struct("<Id32s")  # number of the incarnation that made it, when (CLOCK_MONOTONIC), key
 SLOT_BYTES = KEY_ID_BYTES + _BODY.size
+_SLOT = struct.Struct(f"<{KEY_ID_BYTES}sId{KEY_BYTES}x")  # all of it but the key, of which no copy is made
 SIZE = 16_384
 _COUNT = struct.Struct("<Q")
 _NONE = bytes(KEY_ID_BYTES)
@@ -148,12 +149,10 @@ class DataKeys:
         return None
 
     def _slots(self) -> Iterator[Slot]:
-        for number in range(len(NODES) * SLOTS):
-            at = number * SLOT_BYTES
-            key_id = bytes(self._map[at : at + KEY_ID_BYTES])
+        slots = _SLOT.iter_unpack(memoryview(self._map)[: len(NODES) * SLOTS * SLOT_BYTES])
+        for number, (key_id, incarnation, made) in enumerate(slots):
             if key_id != _NONE:
-                incarnation, made, _ = _BODY.unpack_from(self._map, at + KEY_ID_BYTES)
-                yield Slot(at, NODES[number // SLOTS], key_id, incarnation, made)
+                yield Slot(number * SLOT_BYTES, NODES[number // SLOTS], key_id, incarnation, made)
 
     def rotate(self, index: int) -> bool:
         """Seal with a new key from here on. False where there is no room for one, or none is in use. `index`: applied now."""
