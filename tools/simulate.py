@@ -41,6 +41,9 @@ def _end_with_parent() -> None:
 
 
 def _chunk(seeds: range) -> list[Any]:
+    if not gc.get_freeze_count():
+        run(0)  # all that there is from now on is of seeds
+        gc.freeze()
     results = [run(seed) for seed in seeds]
     gc.collect()  # between seeds only
     return results

@@ -269,7 +269,7 @@ TABLE = (
     # streams
     Ablation("the kernel counts", "a stream goes on at the exact byte", 20, (payments.kernel_counters,), KILLS),
     Ablation("counters that agree", "as before, where data arrives as they are read", 40, (payments.counters_once,),
-             Focus((nodes.restart,))),
+             Focus((nodes.restart,), world={"meanwhile": 0.5})),
     Ablation("SYN is no output", "as before, where we connected", 20, (payments.syn_counted,), KILLS),
     Ablation("skip of applied input", "input is taken once", 20, (payments.skip_applied,), Focus((_at("consume.before"),))),
     Ablation("consume after apply", "input that no entry has stays in the kernel", 20, (payments.consume_after,)),

@@ -49,8 +49,11 @@ def draw(dice: random.Random, makers: Sequence[Maker] = ()) -> Plan:
         _draw_transfers(own, plan)
     if every and own.random() < 0.15:
         plan.faults += [(own.random(), others.reload(own)) for _ in range(own.randrange(1, 3))]
-    plan.faults.sort(key=lambda each: each[0])
     plan.forgets = every and own.random() < 0.05
+    if every and own.random() < 0.1:
+        plan.tries = own.choice((2, 3))
+        plan.faults.append((own.random(), others.advices_unheard(own)))
+    plan.faults.sort(key=lambda each: each[0])
     return plan
 
 

@@ -230,6 +230,17 @@ def reversals_unheard(dice: random.Random) -> Fault:
     return Fault(f"issuer: answers are lost, and reversals for {seconds * 1000:.0f} ms", strike)
 
 
+def advices_unheard(dice: random.Random) -> Fault:
+    """None arrives, for so long that they are parked where few tries are allowed."""
+    seconds = 1.0 + duration(dice, 1.0)
+
+    def strike(simulation: "Simulation") -> None:
+        simulation.issuer.unheard = 1.0
+        simulation.world.at(seconds, lambda: simulation.issuer.usually("unheard"))
+
+    return Fault(f"issuer: hears no advices for {seconds * 1000:.0f} ms", strike, seconds)
+
+
 def advices_refused(dice: random.Random) -> Fault:
     """For good: they are parked for an operator."""
     return issuer(dice, "refuse")

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import contextvars
 import heapq
 from asyncio import events
 from collections.abc import Callable
@@ -11,6 +10,28 @@ from typing import Any
 from world import MONOTONIC_S, Killed, Process
 
 TURN_S = 0.000_05  # of CPU for one turn, times what the callbacks are
+
+
+class Handle:
+    """A callback that waits for its turn. asyncio's own also keeps a context of variables, of which the product has none."""
+
+    __slots__ = ("_args", "_callback", "_cancelled", "_loop")
+
+    def __init__(self, loop: "SimLoop", callback: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self._loop, self._callback, self._args = loop, callback, args
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        self._cancelled = True
+
+    def cancelled(self) -> bool:
+        return self._cancelled
+
+    def _run(self) -> None:
+        try:
+            self._callback(*self._args)
+        except BaseException as error:  # Killed, too, as asyncio's handles do
+            self._loop.call_exception_handler({"message": f"in {self._callback}", "exception": error})
 
 
 class Fire:
@@ -40,8 +61,8 @@ class SimLoop(asyncio.AbstractEventLoop):
         self.world = process.world
         self.defects: list[dict[str, Any]] = []
         self.on_defect: Callable[[dict[str, Any]], None] = self.defects.append
-        self._ready: list[Any] = []  # asyncio.Handle and Fire
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._ready: list[Any] = []  # Handle and Fire
+        self._timers: list[tuple[float, int, Handle]] = []
         self._count = 0
         self._readers: dict[int, tuple[Callable[..., None], tuple[Any, ...]]] = {}
         self._writers: dict[int, tuple[Callable[..., None], tuple[Any, ...]]] = {}
@@ -164,10 +185,8 @@ class SimLoop(asyncio.AbstractEventLoop):
                 coroutine.close()
         self._tasks.clear()
 
-    def call_soon(
-        self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
-    ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
+    def call_soon(self, callback: Callable[..., Any], *args: Any, context: Any = None) -> Any:
+        handle = Handle(self, callback, args)
         if self.process.alive:
             self._ready.append(handle)
             if self.world.process is not self.process:
@@ -176,24 +195,17 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     call_soon_threadsafe = call_soon
 
-    def call_later(
-        self, delay: float, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
-    ) -> asyncio.TimerHandle:
-        return self.call_at(self.time() + delay, callback, *args, context=context)
+    def call_later(self, delay: float, callback: Callable[..., Any], *args: Any, context: Any = None) -> Any:
+        return self.call_at(self.time() + delay, callback, *args)
 
-    def call_at(
-        self, when: float, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
-    ) -> asyncio.TimerHandle:
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
+    def call_at(self, when: float, callback: Callable[..., Any], *args: Any, context: Any = None) -> Any:
+        handle = Handle(self, callback, args)
         if self.process.alive:
             self._count += 1
             heapq.heappush(self._timers, (when - MONOTONIC_S, self._count, handle))
             if self.world.process is not self.process:
                 self._plan(when - MONOTONIC_S)
         return handle
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        pass
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         if self.process.alive and not self.world.over:

@@ -31,10 +31,12 @@ class Plan(msgspec.Struct):
     alt: bool = False  # a second network leads to the issuer
     mall: bool = False  # all terminals but the first are of a concentrator: it takes no part, and answers for any of them
     window: int = 1  # of advices
+    tries: int = 100  # of an advice that is not answered, until it is parked
     partial: float = 0.0  # how often the issuer approves a part
     habits: Habits = Habits()
     agents: int = 0  # debtor agents; none: there is no link for credit transfers
     forgets: bool = False  # the run goes on until outcomes are forgotten, and a node dies meanwhile
+    meanwhile: float = 0.05  # of looks into a queue: what was under way has come since the look before
     patient: bool = False  # a transfer without an answer is told to be pending, not rejected
     faults: list[tuple[float, Fault]] = []
 

@@ -26,6 +26,7 @@ from terminals import Terminal
 from units import Unit
 from world import Killed, Process, Violation, World
 
+from messages.iso8583.codec import Iso8583Codec
 from messages.iso8583.options import Iso8583Options
 from messages.iso20022.options import Iso20022Options
 from switch.config import Config, ConfigError, Journal, Pair
@@ -40,7 +41,6 @@ SETTLE_S = 15.0  # of virtual time, after the last fault: by then everything is 
 BEGIN_S = 0.05  # after both nodes serve: the first fault may come
 FAULTS_S = 0.5  # and for how long they come
 WINDOW_MS = 20_000  # in runs in which outcomes are forgotten
-MEANWHILE = 0.05  # of looks into a queue: what was under way has come since the look before
 PORTS = {"pos": {"a": 7001, "b": 7002}, "mall": {"a": 7003, "b": 7004}, "banks": {"a": 7005, "b": 7006}}
 NETWORKS = {"net": ("127.0.0.1", 9001), "alt": ("127.0.0.1", 9002)}  # both lead to the issuer
 CREDITOR = {"inst": ("127.0.0.1", 9003)}  # leads to the creditor agent
@@ -74,6 +74,17 @@ def _key_file() -> str:
     return str(path)
 
 
+_codecs: dict[bytes, Iso8583Codec] = {}
+
+
+def _codec(options: Iso8583Options) -> Iso8583Codec:
+    """One for all nodes of all seeds: a codec keeps nothing of what it is asked, and is costly to make."""
+    key = msgspec.msgpack.encode(options)
+    if key not in _codecs:
+        _codecs[key] = Iso8583Codec(options)
+    return _codecs[key]
+
+
 def configuration(plan: Plan) -> Config:
     """The pair's configuration, with timers that make a run short."""
     listens = ["pos", "mall"] if plan.mall else ["pos"]
@@ -90,8 +101,8 @@ def configuration(plan: Plan) -> Config:
         Link(
             name=name, connect=["{}:{}".format(*NETWORKS[name])], connections=2 if name == "net" else 1,
             framing="2-byte-be", frame_max_bytes=FRAME_MAX, iso8583=CARDS, timeout_ms=1_000, advice_retry_ms=500,
-            advice_retry_max_ms=1_000, advice_window=plan.window, network_timeout_ms=1_000, echo_interval_ms=2_000,
-            reconnect_max_ms=400,
+            advice_retry_max_ms=1_000, advice_tries_max=plan.tries, advice_window=plan.window, network_timeout_ms=1_000,
+            echo_interval_ms=2_000, reconnect_max_ms=400,
         )
         for name in leads
     ]  # fmt: skip
@@ -129,7 +140,7 @@ def _transfer_links(plan: Plan) -> list[Link]:
             Link(
                 name=name, connect=[f"{host}:{port}"], connections=2, framing="2-byte-be", frame_max_bytes=FRAME_MAX,
                 iso20022=Iso20022Options(), timeout_ms=1_000, advice_retry_ms=500, advice_retry_max_ms=1_000,
-                advice_window=plan.window, reconnect_max_ms=400,
+                advice_tries_max=plan.tries, advice_window=plan.window, reconnect_max_ms=400,
             )
             for name, (host, port) in CREDITOR.items()
         ),
@@ -191,9 +202,10 @@ class Simulation:
         try:
             with (
                 install(self.cluster),
-                installed(world, self.network, sockets, FcntlModule(self.network, MEANWHILE), self.checks.told),
+                installed(world, self.network, sockets, FcntlModule(self.network, self.plan.meanwhile), self.checks.told),
                 unittest.mock.patch("switch.journal.writer.in_thread", self.database.in_thread),
                 unittest.mock.patch("switch.node.load", lambda path: self.config),
+                unittest.mock.patch("switch.core.wires.Iso8583Codec", _codec),
             ):
                 try:
                     self._run()
@@ -260,8 +272,9 @@ class Simulation:
         parked = self.parked()
         unit = self.units[self.world.dice.choice("ab")] if parked else None
         for number, advice in parked.items():
-            if advice.parked != "12" or (advice.link, advice.stan) not in self.issuer.refused:
-                raise Violation(f"advice {number} is parked by {advice.parked}, and the issuer has not refused it")
+            unanswered = advice.parked == "unanswered" and advice.tries >= self.plan.tries
+            if not unanswered and (advice.parked != "12" or (advice.link, advice.stan) not in self.issuer.refused):
+                raise Violation(f"advice {number} is parked by {advice.parked}, and nobody has refused it")
             self.world.trace("WORLD", f"has advice {number} sent again")
             self.world.within(unit.process, lambda number=number: unit.node.settle(Settle(number, True)))
         if not self.world.run(lambda: not self.parked(), limit):

@@ -103,7 +103,8 @@ class TcpEnd(File):
             return False
         if self.shut & SEND or self.error or state == CLOSE:
             return True
-        return (self.written - self.acked) * 3 <= self.output_max * 2
+        waits = self.written - self.acked
+        return waits < self.output_max and waits * 3 <= self.output_max * 2
 
     # --- options
 

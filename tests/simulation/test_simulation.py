@@ -16,20 +16,21 @@ import faults
 import faults_of_nodes as nodes
 import faults_of_others as others
 import pytest
-from plan import Fault, Plan
+from ablation_table import Focus
+from plan import Fault, Maker, Plan
 from simulation import Simulation, simulate
 from units import Unit
 from world import Killed, Process
 
 from switch.core import fold
 from switch.core.fold import Applied
-from switch.core.proposals import Absorb, Forget, NetworkRequest, Park, Redeliver, Resend, Settle, Undo
+from switch.core.proposals import Absorb, Forget, NetworkRequest, Park, Piece, Redeliver, Resend, Settle, Undo
 from switch.points import POINTS
 
 SEEDS = int(os.environ.get("SWITCH_SIMULATION_SEEDS", "250"))
 PART = 50
 # entries that so few seeds may do without; of the last there is none: no issuer signs off
-SELDOM = {Absorb, Forget, Park, Redeliver, Resend, Settle, Undo, NetworkRequest}
+SELDOM = {Absorb, Forget, Park, Piece, Redeliver, Resend, Settle, Undo, NetworkRequest}
 HERE = Path(__file__).parent
 TRACE = "import sys; from simulation import simulate; print('\\n'.join(simulate(int(sys.argv[1]), tracing=True).lines))"
 
@@ -46,6 +47,28 @@ def test_every_invariant_holds_whatever_fails(first: int) -> None:
     assert sum(each.requests for each in results) >= 5 * PART
     assert {point for each in results for point in each.points} == set(POINTS)
     assert fold.RULES.keys() - decided <= SELDOM
+
+
+@pytest.mark.parametrize(
+    ("maker", "world", "seldom"),
+    [
+        (others.cramp, {}, {Piece}),
+        (others.advices_unheard, {"tries": 2}, {Park, Settle}),
+        (others.hang_up, {"mall": True}, {Undo, Redeliver}),
+        (others.issuer_stuck, {}, {Resend}),
+        (nodes.kill, {"forgets": True}, {Forget}),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_what_is_seldom_drawn_is_decided_where_it_is_aimed_at(maker: Maker, world: dict[str, Any], seldom: set[type]) -> None:
+    decided: set[type] = set()
+    with mock.patch.dict(fold.RULES, {kind: _noting(decided, kind, rule) for kind, rule in fold.RULES.items()}):
+        for seed in range(30):
+            result = simulate(seed, plan=Focus((maker,), world=world).plan(seed))
+            assert not result.violation
+            if seldom <= decided:
+                return
+    raise AssertionError(f"never decided: {seldom - decided}")
 
 
 def _noting(decided: set[type], kind: type, rule: fold.Rule) -> fold.Rule:
@@ -96,7 +119,7 @@ def _kind(fault: Fault) -> str:
 def test_every_kind_of_fault_is_drawn() -> None:
     """A fault that no seed has would be one that is never tried."""
     drawn = {_kind(fault) for seed in range(3_000) for _, fault in faults.draw(random.Random(seed)).faults}
-    makers = [*(maker for _, maker in faults.KINDS), *faults.OF_TRANSFERS, others.reload]
+    makers = [*(maker for _, maker in faults.KINDS), *faults.OF_TRANSFERS, others.reload, others.advices_unheard]
     made = {_kind(maker(random.Random(seed))) for maker in makers for seed in range(300)}
     assert drawn >= made and len(made) > 50
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 EPOCH_S = 1_780_000_000.0
+LOOK_S = 0.001
 MONOTONIC_S = 50_000.0  # since boot, when the world begins
 
 
@@ -21,17 +22,13 @@ class Violation(Exception):
     """What must never be was seen."""
 
 
-class Timer:
-    """Something that will happen, unless it is cancelled."""
+class Timer(list[Any]):
+    """Something that will happen, unless it is cancelled: when, its place among those of one instant, the call or None."""
 
-    __slots__ = ("call", "when")
-
-    def __init__(self, when: float, call: Callable[[], None]) -> None:
-        self.when = when
-        self.call: Callable[[], None] | None = call
+    __slots__ = ()
 
     def cancel(self) -> None:
-        self.call = None
+        self[2] = None
 
 
 class File:
@@ -131,7 +128,7 @@ class World:
         self.lines: list[str] = []  # the trace
         self.points: dict[str, None] = {}  # of the product's code (switch/points.py) that were reached
         self.tracing = False
-        self._queue: list[tuple[float, int, Timer]] = []
+        self._queue: list[Timer] = []
         self._count = 0
         self._pids = 1000
         self.called: Callable[[Process, str], None] | None = None  # told of system calls and named points
@@ -141,22 +138,27 @@ class World:
     def at(self, delay_s: float, call: Callable[[], None]) -> Timer:
         """In so many seconds. What falls on one instant happens in the order of these calls."""
         self._count += 1
-        timer = Timer(self.now + max(delay_s, 0.0), call)
-        heapq.heappush(self._queue, (timer.when, self._count, timer))
+        timer = Timer((self.now + delay_s if delay_s > 0.0 else self.now, self._count, call))
+        heapq.heappush(self._queue, timer)
         return timer
 
     def run(self, until: Callable[[], bool], limit_s: float) -> bool:
-        """Let things happen until the condition holds; False when the limit (a time) or the end of all events came first."""
+        """Let things happen until the condition holds; False when the limit (a time) or the end of all events came first.
+
+        The condition is asked for once in LOOK_S.
+        """
+        queue = self._queue
         while not until():
-            if not self._queue or self._queue[0][0] > limit_s:
-                self.now = max(self.now, limit_s)
-                return False
-            self.step()
+            look_at = self.now + LOOK_S
+            while self.now < look_at:
+                if not queue or queue[0][0] > limit_s:
+                    self.now = max(self.now, limit_s)
+                    return False
+                self.step()
         return True
 
     def step(self) -> None:
-        when, _, timer = heapq.heappop(self._queue)
-        call = timer.call
+        when, _, call = heapq.heappop(self._queue)
         if call is not None:
             self.now = when
             call()
