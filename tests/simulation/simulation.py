@@ -38,6 +38,7 @@ from switch.mirror.settings import EtcdSettings
 
 SETTLE_S = 15.0  # of virtual time, after the last fault: by then everything is decided and delivered, but what agents
 # ask about by other means (seen: 3 s at most)
+LOOK_S = 0.001  # whether it is settled
 BEGIN_S = 0.05  # after both nodes serve: the first fault may come
 FAULTS_S = 0.5  # and for how long they come
 WINDOW_MS = 20_000  # in runs in which outcomes are forgotten
@@ -229,7 +230,7 @@ class Simulation:
         world = self.world
         for unit in self.units.values():
             unit.start()
-        if not world.run(lambda: self.duplex, 10.0):
+        if not world.run(lambda: self.duplex, 10.0, LOOK_S):
             raise Violation("the pair did not come up in 10 s")
         for client in self.clients:
             client.begin()
@@ -246,7 +247,7 @@ class Simulation:
     def _come_to_rest(self) -> None:
         """And again, after an operator has found out why advices were refused for good, and has them sent once more."""
         limit = self.healed_at + SETTLE_S + INVESTIGATES_S * bool(self.plan.agents)
-        self.world.run(self.settled, limit)
+        self.world.run(self.settled, limit, LOOK_S)
         self.rest_s = self.world.now - self.healed_at
         while not self._at_rest(limit) or self._retry(limit):
             pass

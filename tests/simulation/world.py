@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 EPOCH_S = 1_780_000_000.0
-LOOK_S = 0.001
 MONOTONIC_S = 50_000.0  # since boot, when the world begins
 
 
@@ -142,20 +141,21 @@ class World:
         heapq.heappush(self._queue, timer)
         return timer
 
-    def run(self, until: Callable[[], bool], limit_s: float) -> bool:
+    def run(self, until: Callable[[], bool], limit_s: float, every_s: float = 0.0) -> bool:
         """Let things happen until the condition holds; False when the limit (a time) or the end of all events came first.
 
-        The condition is asked for once in LOOK_S.
+        The condition is looked at after each event, or once in so many seconds.
         """
-        queue = self._queue
-        while not until():
-            look_at = self.now + LOOK_S
-            while self.now < look_at:
-                if not queue or queue[0][0] > limit_s:
-                    self.now = max(self.now, limit_s)
-                    return False
-                self.step()
-        return True
+        queue, look_at = self._queue, self.now
+        while True:
+            if self.now >= look_at:
+                if until():
+                    return True
+                look_at = self.now + every_s
+            if not queue or queue[0][0] > limit_s:
+                self.now = max(self.now, limit_s)
+                return until()
+            self.step()
 
     def step(self) -> None:
         when, _, call = heapq.heappop(self._queue)
