@@ -205,7 +205,8 @@ def refuse(fold: Fold, p: Refuse) -> bool:
         if key in fold.state.in_flight or key in fold.state.outcomes:
             return False
         number = fold.state.meta.transaction
-        keep(fold, key, Finished(p.digest, p.outcome, 0, number, Fate.NOTHING, p.summary.identity))
+        identity = named(fold.state, session.link, p.summary.identity)
+        keep(fold, key, Finished(p.digest, p.outcome, 0, number, Fate.NOTHING, identity))
     record_refusal(fold, session.link, p)
     fold.put(queued(session, p.frame, Role.ANSWER))
     told = {"session": p.session, "link": session.link, "offset": p.start, "code": p.outcome.code}

@@ -5,7 +5,7 @@ from engines import DIALECT, Pair, answer_to, card, reversal, rules
 
 from messages.message import Decision
 from switch.core.originals import HOLDERS_MAX, Standing, find
-from switch.core.proposals import Absorb, Reply, Resend, Settle, Store
+from switch.core.proposals import Absorb, Refuse, Reply, Resend, Settle, Store
 from switch.core.records import Role
 from switch.core.rules import Limits
 
@@ -423,6 +423,16 @@ def test_also_of_requests_whose_repeats_have_one(pair):
         pair.receive(terminal, card(1, de42=merchant, de7="0301110000"))
     assert max(map(len, pair.state.originals.values())) == HOLDERS_MAX
     assert len(pair.state.transactions) == HOLDERS_MAX + 3
+
+
+def test_also_of_requests_that_are_refused(pair):
+    terminal = pair.accept()
+    pair.receive(terminal, reversal(1, stan=700))
+    for number in range(HOLDERS_MAX + 3):
+        refused = pair.receive(terminal, card(1, de42=f"M{number:014d}"))
+        assert isinstance(refused, Refuse)
+    assert max(map(len, pair.state.originals.values())) == HOLDERS_MAX
+    assert isinstance(pair.receive(terminal, card(1, de42=f"M{HOLDERS_MAX + 2:014d}")), Reply), "repeats are answered"
 
 
 def test_also_when_they_come_at_once(pair):
