@@ -86,10 +86,13 @@ class Sealer:
 
 def read_key_file(path: Path) -> dict[bytes, bytes]:
     """Lines of `id key`, the key 32 bytes as hex or base64; `#` starts a comment. In the file's order."""
-    with path.open() as file:
+    with path.open(encoding="utf-8") as file:
         if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
             raise KeyFileError(f"{path} can be read by others: chmod 600 {path}")
-        lines = file.read().splitlines()
+        try:
+            lines = file.read().splitlines()
+        except UnicodeDecodeError as error:
+            raise KeyFileError(f"{path}: the byte at {error.start} is not UTF-8") from None
     keys: dict[bytes, bytes] = {}
     for number, line in enumerate(lines, 1):
         words = line.split("#", 1)[0].split()

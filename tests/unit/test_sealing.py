@@ -104,6 +104,12 @@ def test_an_unfit_key_file_is_refused_and_the_former_keys_stay(key_file: Path, t
     assert sealer.open(PATH, value) == PAN
 
 
+def test_a_key_file_that_is_no_text_is_refused(key_file: Path) -> None:
+    key_file.write_bytes(b"# key of M\xfcnchen\nk1 " + b"00" * 32)
+    with pytest.raises(KeyFileError, match="the byte at 10 is not UTF-8"):
+        Sealer(key_file)
+
+
 def test_an_id_given_twice_is_refused(key_file: Path) -> None:
     write(key_file, "k1 " + "00" * 32, "k1 " + "11" * 32)
     with pytest.raises(KeyFileError, match="twice"):
