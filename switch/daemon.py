@@ -23,10 +23,10 @@ from switch.ops import logs
 from switch.ops.control import Control
 from switch.ops.logs import event
 from switch.poison import PoisonEntry
+from switch.sessions.links import sessions_held
 
 log = logging.getLogger("switch.daemon")
 EXIT_CONFIG = 78  # sysexits(3) EX_CONFIG
-DESCRIPTORS_OTHER = 512  # for all but sessions
 EXIT_FAILED = 70  # EX_SOFTWARE: this incarnation is over; the service manager starts the next
 
 
@@ -34,9 +34,10 @@ def descriptors(sessions_max: int) -> None:
     """As many as this process may have (getrlimit(2)). A node that runs out of them ends, and so would its peer."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    if most < 2 * sessions_max + DESCRIPTORS_OTHER:
+    enough_for = sessions_held(most)
+    if enough_for < sessions_max:
         event(log, logging.WARNING, "descriptors.few", limit=most, sessions_max=sessions_max,
-              do=f"raise LimitNOFILE, or set limits.sessions_max to {max((most - DESCRIPTORS_OTHER) // 2, 0)}")  # fmt: skip
+              do=f"raise LimitNOFILE, or set limits.sessions_max to {enough_for}: no more are accepted")  # fmt: skip
 
 
 async def serve(config: Config, path: Path, node_name: str, mirror: type[Mirror] = Mirror) -> None:

@@ -250,7 +250,7 @@ class Handover:
         """Take in everything the peer sent."""
         while self._peer is not None:
             try:
-                data, fds, _, _ = socket.recv_fds(self._peer, DATAGRAM_MAX, FDS_MAX)
+                data, fds, flags, _ = socket.recv_fds(self._peer, DATAGRAM_MAX, FDS_MAX)
             except BlockingIOError:
                 return
             except ConnectionResetError:
@@ -261,6 +261,8 @@ class Handover:
             if not data:
                 self._down("its end of the handover socket closed")
                 return
+            if flags & socket.MSG_CTRUNC:  # who has not all of them cannot stand in for its peer
+                raise OSError(errno.EMFILE, f"no descriptors for the peer's sockets beyond {len(fds)}: raise LimitNOFILE")
             self._take(data, [socket.socket(fileno=fd) for fd in fds])
 
     def _take(self, data: bytes, sockets: list[socket.socket]) -> None:

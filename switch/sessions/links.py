@@ -1,8 +1,10 @@
 """Where sessions come from: listening sockets, shared by both nodes, and connections to networks in their slots."""
 
 import asyncio
+import errno
 import logging
 import random
+import resource
 import socket
 from collections.abc import Callable
 
@@ -15,6 +17,13 @@ from switch.sessions.sessions import Sessions
 log = logging.getLogger("switch.sessions")
 BACKLOG = 1024
 ACCEPTS_MAX = 64  # of one wake-up, so that other sessions get their turn
+DESCRIPTORS_OTHER = 512  # for all but sessions
+SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # of accept(2): until something else has ended
+
+
+def sessions_held(descriptors: int) -> int:
+    """For how many sessions so many descriptors are enough: two for each, while it is passed to the peer."""
+    return max((descriptors - DESCRIPTORS_OTHER) // 2, 0)
 
 
 class Links:
@@ -35,6 +44,7 @@ class Links:
         self._given = given
         self._now = now
         self._loop = asyncio.get_running_loop()
+        self._held_max = sessions_held(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self._paused = {"held"}  # why nothing is accepted
         self._serving = False
         self._closed = False
@@ -144,6 +154,8 @@ class Links:
                 return
             except OSError as error:
                 event(log, logging.WARNING, "link.accept_failed", link=name, error=error.strerror)
+                if error.errno in SHORT:  # the connection stays in the backlog, and would wake us at once, again and again
+                    self.pause(True, "full")
                 return
             reach("accept.after")
             kernel.configure(accepted, link.tcp, link.frame_max_bytes)
@@ -151,10 +163,11 @@ class Links:
 
     def _full(self) -> bool:
         """Whether there are as many sessions as descriptors are for; then nothing is accepted until some have ended."""
-        sessions, most = len(self._sessions.connections), self._engine.rules.limits.sessions_max
+        sessions, most = len(self._sessions.connections), min(self._engine.rules.limits.sessions_max, self._held_max)
         full = sessions >= most
         if full and "full" not in self._paused:
-            event(log, logging.WARNING, "links.full", sessions=sessions, do="see limits.sessions_max, and who connects so much")
+            event(log, logging.WARNING, "links.full", sessions=sessions, most=most,
+                  do="see limits.sessions_max and LimitNOFILE, and who connects so much")  # fmt: skip
         self.pause(full, "full")
         return full
 
