@@ -46,6 +46,15 @@ class DebtorAgent(Client):
     def done(self) -> bool:
         return not self._left and not self._open
 
+    def once_more(self) -> None:
+        self._left = 1
+        self._next()
+
+    @property
+    def served(self) -> bool:
+        last = list(self.transfers.values())[-1]
+        return last.final == SETTLED and last.sends == 1
+
     @property
     def waits_for(self) -> str:
         return f"transfers {self._open}"

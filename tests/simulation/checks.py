@@ -5,6 +5,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import money
+from host import Host
 from outside import BIN, DIALECT, PAN, PINBLOCK, TRACK
 from tcp import CLOSE
 from transfers import ACCOUNT, read
@@ -17,12 +18,25 @@ if TYPE_CHECKING:
     from simulation import Simulation
 
 SECRETS = [text.encode() for text in (PAN, TRACK, PINBLOCK, BIN, ACCOUNT)]
-LOG_MAX = 120  # entries left in etcd at the end: a snapshot at every 40th, and truncation some 16 behind it
+LOG_BEHIND = 40  # entries left in etcd at the end beside two snapshots' worth: truncation is some 16 behind the newest
 SNAPSHOTS_MAX = 2
-DEFECTS = ("more was written than the state holds", "its input was refused too often")
 LOST = ("lost with its node", "node left", "node leaves")  # with a peer there to take them
+ENDS = (  # why a session may end, beside those: somebody else has done it, or its link is gone
+    "closed by remote", "ECONNRESET", "EPIPE", "ETIMEDOUT", "broken while nobody read it", "quarantined frame", "link removed",
+    "no answer to echo", "no answer to sign_on",
+)  # fmt: skip
+CALM_S = 0.3  # so long both nodes must have been whole until sessions may not end any more
 LOOSE_S = 3.0  # until the world has followed the last entries
 BRAND_NEW_S = 0.02  # a connection whose node dies between accept and passing it on
+
+
+class Mishap:
+    """A time in which sessions may end."""
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.over: float | None = None
+        self.sessions: set[str] = set()  # that were there when it was over
 
 
 class Checks:
@@ -30,8 +44,9 @@ class Checks:
 
     def __init__(self, simulation: "Simulation") -> None:
         self.entries = 0
-        self.resets_excused = False
-        self.rules_refused = False
+        self.mishaps: list[Mishap] = []
+        self.rules_refused = self.links_removed = False
+        self._calm_since = 0.0
         self.patience_s = 0.0  # a request that is older is declined, not forwarded; 0: is not looked at
         self._in_flight: list[bytes] = []  # entries that were appended, and not known to both nodes, as etcd went away
         self._logged: deque[tuple[int, bytes, bytes]] = deque(maxlen=64)  # the last entries: index, key, value
@@ -72,8 +87,38 @@ class Checks:
             lost = fields["reason"] in LOST
             if lost and self._both_old():
                 self._excused.add(fields["remote"])
-            elif fields["reason"] in DEFECTS or (lost and not self.resets_excused):
-                raise Violation(f"session {fields['session']} was ended: {fields['reason']}")
+            elif not fields["reason"].startswith("connect: "):
+                allowed = ENDS + LOST * self._excusable(fields["session"])
+                if fields["reason"] not in allowed:
+                    raise Violation(f"session {fields['session']} was ended: {fields['reason']}")
+            self.links_removed |= fields["reason"] == "link removed"
+
+    def sessions_may_end(self) -> None:
+        """Something has begun that no node survives with all sessions. Those of now may end, and those that begin until the
+        pair is whole again; none that ended before, and none that begins later.
+        """
+        if not self.mishaps or self.mishaps[-1].over is not None:
+            self.mishaps.append(Mishap(self._world.now))
+            self._calm_since = self._world.now
+            self._look()
+
+    def _look(self) -> None:
+        mishap, now = self.mishaps[-1], self._world.now
+        if not self._simulation.calm:
+            self._calm_since = now
+        elif now - self._calm_since > CALM_S:
+            mishap.over = now
+            mishap.sessions = {id_ for unit in self._units() for id_ in unit.node.engine.state.sessions}
+            return
+        self._world.at(0.02, self._look)
+
+    def _excusable(self, session: str) -> bool:
+        """Whether a session that ends now was there in a mishap."""
+        return any(each.over is None or session in each.sessions for each in self.mishaps)
+
+    def excused_at(self, began: float, ended: float) -> bool:
+        """Whether a session may have ended that began then, and did end then."""
+        return any(each.since <= ended and (each.over is None or began <= each.over) for each in self.mishaps)
 
     def _both_old(self) -> bool:
         """Entries of version 1 have no Leaving: a node that leaves may be given back what it has just given away.
@@ -201,7 +246,7 @@ class Checks:
         if loose := self.loose():
             raise Violation(loose)
         self._time()
-        money.check(self._simulation, self.patience_s, self.resets_excused, self._in_flight)
+        money.check(self._simulation, self.patience_s, self._in_flight, self.excused_at)
         self._streams()
         self._states()
         for unit in self._units():
@@ -227,7 +272,7 @@ class Checks:
         if any(each.remainder for each in (*simulation.clients, *simulation.hosts.values())):
             return "a stream holds a part of a frame, and nothing more comes"
         kept = len(self._simulation.cluster.store.select(b"/switch/sim/log/", b"/switch/sim/log0"))
-        if kept > LOG_MAX:
+        if kept > 2 * self._simulation.plan.snapshot_entries + LOG_BEHIND:
             return f"{kept} entries are left in etcd's log: it is not truncated"
         if stale := self._stale_snapshots():
             return stale
@@ -254,12 +299,14 @@ class Checks:
                 raise Violation(f"{meta.clock_ms - clock_ms} ms of log time passed in {passed_ms:.0f} ms")
 
     def _streams(self) -> None:
-        if self.resets_excused:
-            return
-        for client in self._simulation.clients:
-            for address, connected, lost in client.lost_sessions:
-                if lost - connected > BRAND_NEW_S and address not in self._excused:
-                    raise Violation(f"{client.name}: its connection of {connected:.3f} was ended at {lost:.3f}")
+        simulation = self._simulation
+        for party in (*simulation.clients, *simulation.hosts.values()):
+            for address, connected, lost in party.lost_sessions:
+                if lost - connected <= BRAND_NEW_S or address in self._excused or self.excused_at(connected, lost):
+                    continue
+                if isinstance(party, Host) and self.links_removed:
+                    continue
+                raise Violation(f"{party.name}: its connection of {connected:.3f} was ended at {lost:.3f}")
 
     def _states(self) -> None:
         found = [(unit.node.engine.state.index, unit.node.engine.state.hash()) for unit in self._units()]

@@ -33,6 +33,20 @@ class Client(ABC):
         """It has said all it had to say, and was told what it asked for."""
 
     @property
+    def address(self) -> str:
+        """Of its connection, as the switch knows it; "" where there is none."""
+        return "{}:{}".format(*self._wire.local) if self._connected else ""
+
+    @abstractmethod
+    def once_more(self) -> None:
+        """It asks for one thing more, now that nothing goes wrong any more."""
+
+    @property
+    @abstractmethod
+    def served(self) -> bool:
+        """What it asked for last was approved, without a repeat."""
+
+    @property
     @abstractmethod
     def waits_for(self) -> str:
         """Why it is not done, in words."""

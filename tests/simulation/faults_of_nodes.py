@@ -69,7 +69,7 @@ def kill_the_heir(dice: random.Random) -> Fault:
     other = "b" if name == "a" else "a"
 
     def strike(simulation: "Simulation") -> None:
-        simulation.checks.resets_excused = True
+        simulation.checks.sessions_may_end()
         simulation.kill(name, "and its heir a little later")
         simulation.doom(other, calls)
 
@@ -79,7 +79,8 @@ def kill_the_heir(dice: random.Random) -> Fault:
 def kill_both(dice: random.Random) -> Fault:
     def strike(simulation: "Simulation") -> None:
         simulation.node_fault()
-        simulation.checks.resets_excused |= not simulation.plan.store
+        if not simulation.plan.store:
+            simulation.checks.sessions_may_end()
         for name in "ab":
             simulation.kill(name, "both at once")
 
@@ -93,7 +94,8 @@ def kill_in_turn(dice: random.Random) -> Fault:
 
     def strike(simulation: "Simulation") -> None:
         simulation.node_fault()
-        simulation.checks.resets_excused |= not simulation.plan.store
+        if not simulation.plan.store:
+            simulation.checks.sessions_may_end()
         simulation.busy_until = max(simulation.busy_until, simulation.world.now + after)
         simulation.kill(name, "and then its heir")
         simulation.world.at(0.02, lambda: storm(dice).strike(simulation))

@@ -166,7 +166,7 @@ def poison(dice: random.Random) -> Fault:
     pick = dice.random()
 
     def strike(simulation: "Simulation") -> None:
-        simulation.checks.resets_excused = True
+        simulation.checks.sessions_may_end()
         terminals = simulation.terminals
         terminals[int(pick * len(terminals))].poison = True
 

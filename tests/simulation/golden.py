@@ -316,7 +316,7 @@ class Story(Simulation):
                 self._client(name).reverses()
             case [name, "is", "about", "to", "send", "poison"]:
                 self._client(name).poison = True
-                self.checks.resets_excused = True  # its session is to end
+                self.checks.sessions_may_end()  # its session is to end
             case [name, "leaves"]:
                 self.drawing.arrow(name, self._client(name).on, "RST")
                 self._client(name).leaves().reset()

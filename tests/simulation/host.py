@@ -24,6 +24,8 @@ class Host(ABC):
         self._world, self._network, self._decode = world, network, decode
         self._doors: dict[str, Callable[[], None]] = {}  # what ends the listening
         self.wires: dict[Any, str] = {}  # its connections, and the link that each is of
+        self.lost_sessions: list[tuple[str, float, float]] = []  # as of a Client: those that it has not ended itself
+        self._since: dict[Any, float] = {}
         self._frames: dict[Any, Frames] = {}
         self.there()
 
@@ -71,16 +73,19 @@ class Host(ABC):
     def _forget(self, wire: Any) -> None:
         del self.wires[wire]
         del self._frames[wire]
+        del self._since[wire]
 
     def _accept(self, link: str, wire: Any) -> None:
         frames = self._frames[wire] = Frames(self.name, self._decode)
         self.wires[wire] = link
+        self._since[wire] = self._world.now
 
         def changed() -> None:
             while data := wire.receive(16_384):
                 for body in frames.take(data):
                     self.heard(link, wire, body)
             if wire in self.wires and (wire.broken or wire.finished):
+                self.lost_sessions.append(("{}:{}".format(*wire.remote), self._since[wire], self._world.now))
                 self._forget(wire)
                 wire.close()
 

@@ -7,7 +7,7 @@ its original blocks it. What no correct switch would send it is a violation.
 from typing import Any
 
 from host import Host
-from outside import APPROVED, DIALECT, frame
+from outside import APPROVED, DIALECT, frame, kept
 from world import Violation, World
 
 COPIES_MAX, COPY_S = 8, 0.2  # so many copies of an advice may have gathered on a silent line, and follow one another so soon
@@ -20,6 +20,7 @@ class Entry:
         self.answer = ""  # DE39 it gave to the request
         self.heard_s = 0.0  # when it was asked
         self.requests = 0  # how often it was asked
+        self.asked: list[tuple[str, ...]] = []  # with which fields (outside.kept)
         self.named = ""  # MTI and STAN of what was approved or booked: DE90 of what follows
         self.held = 0  # of the customer's money
         self.booked = ""  # STAN of the advice that took the place of a request
@@ -69,6 +70,7 @@ class Issuer(Host):
             raise Violation(f"ISSUER: STAN {stan} names rrn={rrn} and rrn={self._open[link, stan]} at once")
         entry.requests += 1
         entry.heard_s = world.now
+        entry.asked.append(kept(body.fields))
         if entry.requests > 1:
             raise Violation(f"ISSUER: rrn={rrn} was forwarded {entry.requests} times")
         if entry.booked:

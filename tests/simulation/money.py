@@ -1,5 +1,6 @@
 """Money is conserved: at the end issuer and creditor agent hold of each deal what who asked for it counts as paid."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from outside import APPROVED
@@ -10,7 +11,12 @@ if TYPE_CHECKING:
     from simulation import Simulation
 
 
-def check(simulation: "Simulation", patience_s: float, resets_excused: bool, in_flight: list[bytes]) -> None:
+NOTICED_S = 5.0  # until the switch knows of a dead line: that takes its kernel 3 s
+
+
+def check(
+    simulation: "Simulation", patience_s: float, in_flight: list[bytes], excused_at: Callable[[float, float], bool]
+) -> None:
     """`patience_s`: what is older is declined, not forwarded; 0: is not looked at. `in_flight`: entries of which etcd's going
     away left the fate unknown: what one of them forwards was made in time.
     """
@@ -23,10 +29,13 @@ def check(simulation: "Simulation", patience_s: float, resets_excused: bool, in_
             if patience_s and entry is not None and late and not excused:
                 raise Violation(f"rrn={deal.rrn} was {entry.heard_s - deal.sent_s:.1f} s old when it was forwarded")
             _told(deal)
+            if entry is not None and any(asked != deal.card_fields for asked in entry.asked):
+                raise Violation(f"rrn={deal.rrn} came to the issuer with other fields than its terminal has sent")
             held = entry.held if entry is not None else 0
             if terminal.gone and not deal.outcome:
-                # a terminal that saw no byte of an approval will never ask: it has to be reversed; what it told stands
-                if deal.first == "request" and held and not deal.told and not resets_excused:
+                # a terminal that saw no byte of an approval will never ask: it has to be reversed; what it told stands.
+                # Of a socket that was lost with both nodes nobody knows whether it was delivered: that stands, too.
+                if deal.first == "request" and held and not deal.told and not excused_at(deal.sent_s, terminal.gone_s + NOTICED_S):
                     raise Violation(f"rrn={deal.rrn} stands at the issuer, and its terminal is gone without an answer")
                 continue
             if held != deal.holds:

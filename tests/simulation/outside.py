@@ -33,6 +33,13 @@ _PURCHASE = {number: value for number, value in _CASH.items() if number != 52}
 _PURCHASE |= {2: _PAN, 3: "000000", 35: f"{_PAN}=30122011000012345678"}
 
 
+KEPT = (2, 3, 22, 25, 35, 41, 42, 49, 52)  # of a request: what its issuer must get as its terminal has sent it
+
+
+def kept(fields: dict[int, str]) -> tuple[str, ...]:
+    return tuple(fields.get(number, "") for number in KEPT)
+
+
 @cache
 def _template(mti: str, card: bool, original: str) -> bytes:
     """A message with placeholders. `original`: MTI of what it is about, named by DE90."""

@@ -39,6 +39,7 @@ from switch.mirror.settings import EtcdSettings
 SETTLE_S = 15.0  # of virtual time, after the last fault: by then everything is decided and delivered, but what agents
 # ask about by other means (seen: 3 s at most)
 LOOK_S = 0.001  # whether it is settled
+RECONNECT_S = 5.0  # until all connections to networks are there again
 BEGIN_S = 0.05  # after both nodes serve: the first fault may come
 FAULTS_S = 0.5  # and for how long they come
 WINDOW_MS = 20_000  # in runs in which outcomes are forgotten
@@ -242,6 +243,7 @@ class Simulation:
         self._come_to_rest()
         if self.plan.forgets:
             self._forget()
+        self._go_on()
         self.checks.at_the_end()
 
     def _come_to_rest(self) -> None:
@@ -251,6 +253,40 @@ class Simulation:
         self.rest_s = self.world.now - self.healed_at
         while not self._at_rest(limit) or self._retry(limit):
             pass
+
+    def _go_on(self) -> None:
+        """It serves as if nothing had been: whoever is still there asks for one thing more, and gets it at the first try."""
+        for host in self.hosts.values():
+            host.usual.clear()
+            host.heal()
+        if not self.world.run(lambda: not self._missing(), self.world.now + RECONNECT_S, LOOK_S):
+            raise Violation(f"{RECONNECT_S:.0f} s after all was at rest {self._missing()}")
+        for client in [client for client in self.clients if not client.gone]:  # in turn: rules may allow few in flight
+            client.once_more()
+            self.world.run(lambda client=client: client.done, self.world.now + SETTLE_S)
+            if not client.done or not client.served:
+                raise Violation(f"{client.name} is not served at once, when nothing goes wrong any more")
+        self.healed_at = self.world.now
+        self._at_rest(self.healed_at + SETTLE_S)
+
+    def _missing(self) -> str:
+        """A connection that ought to be there, in words."""
+        for name, unit in self.units.items():
+            engine = unit.node.engine
+            if unit.node.mirror.held:
+                return f"{name} holds"
+            known = {session.remote for session in engine.state.sessions.values()}
+            if strangers := [client.name for client in self.clients if not client.gone and client.address not in known]:
+                return f"{name} does not know {strangers}"
+            for link in (wire.link for wire in engine.wires.values() if wire.link.outbound):
+                sessions = [engine.state.sessions[id_] for id_ in engine.state.links.get(link.name, ())]
+                there = sum(list(host.wires.values()).count(link.name) for host in self.hosts.values())
+                if min(there, sum(session.ready for session in sessions)) < link.connections:
+                    return f"{name} knows {len(sessions)} connections to {link.name}, not all of them ready"
+                breaker = engine.state.breakers.get(link.name)
+                if breaker is not None and breaker.open:
+                    return f"the breaker of {link.name} is open"
+        return ""
 
     def _forget(self) -> None:
         """Outcomes are kept for the window, and not for long after it; a node dies meanwhile, and reads what is left."""
@@ -369,7 +405,16 @@ class Simulation:
         busy = any(process.doom or process.stopped or process.slowness > 1 for process in processes)
         busy = busy or any(unit.stopping for unit in self.units.values())
         if busy or self.world.now < self.busy_until or len(processes) < 2 or not self.duplex:
-            self.checks.resets_excused = True
+            self.checks.sessions_may_end()
+
+    @property
+    def calm(self) -> bool:
+        """Both nodes are there and whole, and nothing hangs over them."""
+        processes = [unit.process for unit in self.units.values() if unit.process is not None]
+        troubled = any(process.doom or process.stopped or process.slowness > 1 for process in processes)
+        troubled |= any(unit.stopping or not unit.wanted for unit in self.units.values())
+        poisoned = any(terminal.poison for terminal in self.terminals)
+        return self.duplex and not troubled and not poisoned and self.world.now >= self.busy_until
 
     def doom(self, name: str, count: int, point: str = "") -> None:
         """It is killed at its so many next system calls, or when it reaches a point so many times."""

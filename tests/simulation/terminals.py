@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 from client import Client
-from outside import APPROVED, CARDS, DELAYED_ACK_S, DIALECT, compose, frame
+from outside import APPROVED, CARDS, DELAYED_ACK_S, DIALECT, compose, frame, kept
 from world import Violation, World
 
 SILENCE_S, REPEATS = 1.6, 2
@@ -61,6 +61,8 @@ class Deal:
         self.steps: dict[str, None] = {}  # that were begun
         self.outcome = ""  # "approved", "declined", "reversed"; "" while it is not known
         self.holds = 0  # what the terminal counts as paid
+        self.card_fields = kept(DIALECT.decode(self.message("request", repeat=False)[2:]).fields)
+        self.asked.clear()
 
     def stan(self, step: str) -> str:
         return f"{STEPS[step].base + self.number:06d}"
@@ -87,6 +89,7 @@ class Terminal(Client):
         self.neighbours: dict[str, Terminal] = {self.name: self}  # of its concentrator
         self.leaving_s = self.cut_s = 0.0  # so soon after its next new deal it does, and its line is dead; 0: not
         self.lost = False  # then its line is dead, too, for good: nobody is told that it has left
+        self.gone_s = 0.0  # when it has
         self.hangs_up_s = 0.0  # so soon after its next new deal it resets its connection; 0: not
         self.poison = False  # its next new request kills who parses it
         self._habits = habits
@@ -101,6 +104,18 @@ class Terminal(Client):
     def done(self) -> bool:
         return self.gone or (not self._left and self._deal is None)
 
+    def once_more(self) -> None:
+        self._habits, self._left = Habits(), 1
+        self.leaving_s = self.hangs_up_s = 0.0
+        self.poison = False
+        if self._connected and self._timer is None:
+            self._timer = self._world.at(self._world.latency(0.02), self._next)
+
+    @property
+    def served(self) -> bool:
+        deal = self.deals[-1]
+        return deal.outcome == "approved" and deal.asked[deal.stan("request")] == 1
+
     @property
     def waits_for(self) -> str:
         return f"rrn={self._deal.rrn}" if self._deal is not None else "its next deal"
@@ -111,7 +126,7 @@ class Terminal(Client):
         # what it read within the instant may be another's answer: as in `reset`
         if self._deal is deal and self._wire is not None and silent and not self.unacknowledged():
             self._world.trace(self.name, f"goes away for good, without an answer to rrn={deal.rrn}")
-            self.gone = True
+            self.gone, self.gone_s = True, self._world.now
             self._quiet()
             if self.lost:
                 self._network.cut(self._wire, inf)
@@ -272,6 +287,13 @@ class Aside(Client):
 
     @property
     def done(self) -> bool:
+        return self.gone
+
+    def once_more(self) -> None:
+        raise AssertionError("it is there for one reversal")
+
+    @property
+    def served(self) -> bool:
         return self.gone
 
     @property

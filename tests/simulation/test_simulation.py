@@ -148,7 +148,7 @@ def test_who_comes_back_to_a_peer_that_stands_still_replaces_it(seed: int) -> No
     stopped = Fault("stop a", lambda it: it.units["a"].process.stop(), 3.0)
     plan = Plan(store=True, faults=[(0.0, stopped), (0.2, Fault("kill b", lambda it: it.kill("b", "too")))])
     simulation = Simulation(seed, plan=plan)
-    simulation.checks.resets_excused = True  # two at once
+    simulation.checks.sessions_may_end()  # two at once
     result = simulation.run()
     assert not result.violation and result.kills == 2 and simulation.units["a"].lives == 2
 
