@@ -35,7 +35,8 @@ def check(
             if terminal.gone and not deal.outcome:
                 # a terminal that saw no byte of an approval will never ask: it has to be reversed; what it told stands.
                 # Of a socket that was lost with both nodes nobody knows whether it was delivered: that stands, too.
-                if deal.first == "request" and held and not deal.told and not excused_at(deal.sent_s, terminal.gone_s + NOTICED_S):
+                unknown = excused_at(deal.sent_s, terminal.gone_s + NOTICED_S)
+                if deal.first == "request" and held and not deal.told and not unknown:
                     raise Violation(f"rrn={deal.rrn} stands at the issuer, and its terminal is gone without an answer")
                 continue
             if held != deal.holds:
