@@ -26,14 +26,16 @@ class Connection:
         self.connecting = open_.slot >= 0  # made by connect(): its counters are one off (kernel.py)
         self.shareable = False  # its turn to reach the peer has come, if there was one
         self.opened = False  # the state had its session
+        self.since: float | None = None  # since when it may have waited to be accepted
         self.mine = False  # this node reads and writes it; else it stands by
         self.moving = False  # its handover to the peer is proposed: no effects until that is decided
         self.reading = False
         self.writing = False
+        self.seen: deque[tuple[int, float]] = deque()  # (input offset, when bytes below it were first seen)
         self.reset()
 
     def reset(self) -> None:
-        """What is known of a socket that somebody else reads and writes: nothing."""
+        """What is known of a socket that somebody else reads and writes: nothing, but since when its input waits."""
         self.started = False  # connect() was called, or need not be
         self.consumed = 0
         self.written = 0
@@ -48,7 +50,6 @@ class Connection:
         self.acked = 0
         self.acked_ms = 0.0  # when `acked` last moved, or output began to wait
         self.looked = False  # at its input
-        self.seen: deque[tuple[int, float]] = deque()  # (input offset, when bytes below it were first seen)
 
     def adopt(self, session: Session, now: float) -> int:
         """Begin to read and write it: the kernel's counters say where the streams stand. The TCP state."""
@@ -59,6 +60,7 @@ class Connection:
         self.started = session.connected
         self.consumed, self.written, self.acked = counters.consumed, counters.written, counters.acked
         self.acked_ms = now
+        self._forget_seen()
         return counters.state
 
     def peek(self, scratch: memoryview) -> int:
@@ -73,17 +75,39 @@ class Connection:
             if not taken:
                 raise OSError("applied input is not in the kernel's queue")
             self.consumed += taken
+        self._forget_seen()
+        reach("consume.after")
+
+    def _forget_seen(self) -> None:
         while self.seen and self.seen[0][0] <= self.consumed:
             self.seen.popleft()
-        reach("consume.after")
+
+    def stand_by(self, applied: int, now: float) -> None:
+        """Note what has come while its owner may consume nothing."""
+        upto = kernel.arrived(self.sock)
+        if upto > applied:
+            self.note_seen(upto, now)
 
     def note_seen(self, upto: int, now: float) -> None:
         """Input below `upto` is there. At the first look it may have waited long: for its session's entry, or an heir."""
+        if self.seen and upto <= self.seen[-1][0]:
+            return
         if not self.looked:
             self.looked = True
-            now -= kernel.idle_ms(self.sock)
-        if (not self.seen or upto > self.seen[-1][0]) and len(self.seen) < SEEN_MAX:
-            self.seen.append((upto, now))
+            idle_ms, at_once = kernel.waiting(self.sock)
+            now -= idle_ms
+            if self.since is not None and not at_once:
+                now = min(now, self.since)
+        if len(self.seen) == SEEN_MAX:
+            self._join_looks()
+        self.seen.append((upto, now))
+
+    def _join_looks(self) -> None:
+        """Of the two that are nearest in time the older counts for both: nothing passes for younger than it is."""
+        looks = list(self.seen)
+        place = min(range(1, len(looks)), key=lambda at: looks[at][1] - looks[at - 1][1])
+        looks[place - 1 : place + 1] = [(looks[place][0], looks[place - 1][1])]
+        self.seen = deque(looks)
 
     def age_ms(self, end: int, now: float) -> int:
         """How long the input below `end` has been waiting."""

@@ -19,7 +19,7 @@ SIOCINQ = termios.FIONREAD  # 0x541B: input not read yet
 SIOCOUTQ = termios.TIOCOUTQ  # 0x5411: written, not acknowledged
 TCP_USER_TIMEOUT = 18
 _INFO = struct.Struct("=B119xQQ")  # state @0, bytes_acked @120, bytes_received @128
-_LAST_DATA_RECEIVED = struct.Struct("=52xI")
+_WAITING = struct.Struct("=52xI96xI")  # last_data_recv @52, data_segs_in @152
 _SIZE = 256
 ESTABLISHED, SYN_SENT, CLOSE = 1, 2, 7
 OPEN = frozenset((ESTABLISHED, 8))  # we have not ended our stream; the remote may have (CLOSE_WAIT)
@@ -70,10 +70,16 @@ def unacknowledged(sock: socket.socket) -> int:
     return _queue(sock.fileno(), SIOCOUTQ)
 
 
-def idle_ms(sock: socket.socket) -> int:
-    """Milliseconds since data came last: all that is in the receive queue has waited at least as long."""
-    (idle,) = _LAST_DATA_RECEIVED.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECEIVED.size))
-    return int(idle)
+def arrived(sock: socket.socket) -> int:
+    """Bytes that came so far, read or not; one more after a FIN."""
+    received: int = _INFO.unpack_from(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SIZE))[2]
+    return received
+
+
+def waiting(sock: socket.socket) -> tuple[int, bool]:
+    """Milliseconds since data came last, and whether that was all at once: else what came before has waited for longer."""
+    idle, segments = _WAITING.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _WAITING.size))
+    return int(idle), segments <= 1
 
 
 def counters(sock: socket.socket, *, connecting: bool) -> Counters:
@@ -96,8 +102,12 @@ def counters(sock: socket.socket, *, connecting: bool) -> Counters:
 
 
 def configure(sock: socket.socket, tcp: Tcp, frame_max_bytes: int) -> None:
-    """The link's options. The receive buffer holds the largest frame, so that a whole one can be peeked."""
+    """The link's options. The receive buffer holds the largest frame, so that a whole one can be peeked.
+
+    Urgent data is input as any other (SO_OOBINLINE, tcp(7)): else reads pass it over, and the counters do not.
+    """
     sock.setblocking(False)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, tcp.keepalive_idle_s)

@@ -46,6 +46,8 @@ class Links:
         self._loop = asyncio.get_running_loop()
         self._held_max = sessions_held(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self._paused = {"held"}  # why nothing is accepted
+        self._paused_at = now()
+        self._backlogs: dict[socket.socket, float] = {}  # what is there has waited since then, at the most
         self._serving = False
         self._closed = False
         self._ours: set[str] = set()  # names of those that systemd gave us
@@ -100,6 +102,7 @@ class Links:
 
     def _let_go(self, name: str) -> None:
         sock = self.listening.pop(name)
+        self._backlogs.pop(sock, None)
         self._addresses.pop(name, None)
         self._ours.discard(name)
         self._loop.remove_reader(sock.fileno())
@@ -136,13 +139,19 @@ class Links:
         (self._paused.add if paused else self._paused.discard)(why)
         if bool(self._paused) == was:
             return
+        if paused:
+            self._paused_at = self._now()
         for name, sock in self.listening.items():
             if paused:
                 self._loop.remove_reader(sock.fileno())
             else:
+                self._backlogs.setdefault(sock, self._paused_at)
                 self._loop.add_reader(sock.fileno(), self._accept, name.partition("/")[0], sock)
+                self._loop.call_soon(self._accept, name.partition("/")[0], sock)  # also where nothing waits: then it is known
 
     def _accept(self, name: str, sock: socket.socket) -> None:
+        if self._paused or sock.fileno() < 0:
+            return
         link = self._engine.wires[name].link
         for _ in range(ACCEPTS_MAX):
             if self._full():
@@ -151,6 +160,7 @@ class Links:
             try:
                 accepted, address = sock.accept()
             except BlockingIOError:
+                self._backlogs.pop(sock, None)
                 return
             except OSError as error:
                 event(log, logging.WARNING, "link.accept_failed", link=name, error=error.strerror)
@@ -159,7 +169,7 @@ class Links:
                 return
             reach("accept.after")
             kernel.configure(accepted, link.tcp, link.frame_max_bytes)
-            self._sessions.open(name, accepted, -1, kernel.address(address), self._owner())
+            self._sessions.open(name, accepted, -1, kernel.address(address), self._owner(), self._backlogs.get(sock))
 
     def _full(self) -> bool:
         """Whether there are as many sessions as descriptors are for; then nothing is accepted until some have ended."""
@@ -207,7 +217,7 @@ class Links:
         address = link.connect[(slot + tries) % len(link.connect)]
         sock = socket.socket(socket.AF_INET6 if address.startswith("[") else socket.AF_INET, socket.SOCK_STREAM)
         kernel.configure(sock, link.tcp, link.frame_max_bytes)
-        self._opening[key] = self._sessions.open(link.name, sock, slot, address)
+        self._opening[key] = self._sessions.open(link.name, sock, slot, address).session
 
     def close(self) -> None:
         """For good: rules that become active now bind nothing, and what the peer shares is closed."""

@@ -26,7 +26,11 @@ class Polling:
         acked: list[tuple[str, int]] = []
         for connection in list(self._sessions.connections.values()):
             session = sessions.get(connection.session)
-            if session is not None and connection.mine and not connection.moving and not connection.ending:
+            if not connection.mine:
+                # its owner may die before it has told how long its input has waited; and its entry may still be on its way
+                if self._sessions.held:
+                    connection.stand_by(session.applied if session is not None else 0, now)
+            elif session is not None and not connection.moving and not connection.ending:
                 self._look(connection, session, acked, now)
         for first in range(0, len(acked), ACKED_MAX):
             self._submit(Acked(tuple(acked[first : first + ACKED_MAX])), ("acked", 0))

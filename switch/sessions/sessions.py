@@ -72,18 +72,22 @@ class Sessions:
 
     # --- sockets come
 
-    def open(self, link: str, sock: socket.socket, slot: int, remote: str, owner: str = "") -> str:
+    def open(
+        self, link: str, sock: socket.socket, slot: int, remote: str, owner: str = "", since: float | None = None
+    ) -> Connection:
         """A socket was accepted (slot -1) or made for an outbound slot: a session when its entry is applied.
 
-        It reaches the peer before that entry and before anything is read from it. `owner`: as in `Open`.
+        It reaches the peer before that entry and before anything is read from it. `owner`: as in `Open`. `since`: when it may
+        have come, if nothing has been accepted for a while.
         """
         self._next += 1
         id_ = f"{self.engine.incarnation}.{self._next}"
         local = "" if slot >= 0 else kernel.address(sock.getsockname())
         connection = Connection(Open(id_, link, slot, self._cookie(sock), remote, local, owner), sock)
+        connection.since = since
         self.connections[id_] = connection
         self._keeper.keep(connection, lambda: self._submit(connection.open, ("open", id_)))
-        return id_
+        return connection
 
     def _cookie(self, sock: socket.socket) -> str:
         return f"{self._boot_id}:{kernel.cookie(sock):x}"
@@ -380,7 +384,8 @@ class Sessions:
             event(log, logging.WARNING, "session.unknown", session=connection.session, link=connection.link)
             self._closing.close(connection.sock)
         else:
-            self.open(connection.link, connection.sock, -1, connection.open.remote)
+            again = self.open(connection.link, connection.sock, -1, connection.open.remote)
+            again.since, again.looked, again.seen = connection.since, connection.looked, connection.seen
 
     # --- holding
 

@@ -16,8 +16,8 @@ OF_NODES: list[tuple[int, Maker]] = [
 OF_OTHERS: list[tuple[int, Maker]] = [
     (1, nodes.wall_clock), *((1, each) for each in others.ETCD), (2, others.break_sessions), (2, others.cut_sessions),
     (2, others.cramp), (1, others.lost), (1, others.storm), (5, others.issuer), (3, others.leave),
-    (1, others.reversals_unheard), (1, others.etcd_away), (1, others.cut_off), (8, others.issuer_away),
-    (1, others.advices_refused), (5, others.issuer_stuck), (5, others.hang_up),
+    (1, others.reversals_unheard), (1, others.etcd_away), (1, others.etcd_away_and_a_death), (1, others.cut_off),
+    (8, others.issuer_away), (1, others.advices_refused), (5, others.issuer_stuck), (5, others.hang_up),
 ]  # fmt: skip
 OF_TRANSFERS: list[Maker] = [
     others.creditor, others.creditor, others.creditor_away, others.creditor_stuck, others.agents_return,

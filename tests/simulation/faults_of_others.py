@@ -74,6 +74,17 @@ def etcd_away(dice: random.Random) -> Fault:
     return Fault(f"etcd: away for {seconds * 1000:.0f} ms", strike, seconds)
 
 
+def etcd_away_and_a_death(dice: random.Random) -> Fault:
+    """The same, and a node dies meanwhile: its heir knows how long its requests have waited."""
+    away, name, after = etcd_away(dice), either(dice), 0.3 + dice.random()
+
+    def strike(simulation: "Simulation") -> None:
+        away.strike(simulation)
+        simulation.world.at(after, lambda: simulation.kill(name, "while etcd is away"))
+
+    return Fault(f"{away.text}, and {name} dies after {after * 1000:.0f} ms", strike, away.lasts_s)
+
+
 # --- the network
 
 

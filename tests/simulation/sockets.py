@@ -23,7 +23,7 @@ SO_COOKIE = 57
 KINDS = int(real.SOCK_NONBLOCK | real.SOCK_CLOEXEC)
 _HOW = {real.SHUT_RD: RCV, real.SHUT_WR: SEND, real.SHUT_RDWR: BOTH}
 _CONSTANTS = {name: value for name, value in vars(real).items() if isinstance(value, int)}
-_INFO = struct.Struct("=B51xI64xQQ120x")  # state, last_data_recv, bytes_acked, bytes_received
+_INFO = struct.Struct("=B51xI64xQQ16xI100x")  # state, last_data_recv, bytes_acked, bytes_received, data_segs_in
 _LINGER = struct.Struct("ii")
 _CREDENTIALS = struct.Struct("iii")
 
@@ -310,7 +310,7 @@ class Socket:
         _, file = self._begin("getsockopt")
         if level == real.IPPROTO_TCP and option == real.TCP_INFO:
             idle = int((self._world.now - file.arrived) * 1000)
-            return _INFO.pack(file.state, idle, file.acked, file.received)[:size]
+            return _INFO.pack(file.state, idle, file.acked, file.received, file.segments)[:size]
         if level != real.SOL_SOCKET:
             raise NotImplementedError((level, option))
         if option == SO_COOKIE:

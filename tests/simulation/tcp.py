@@ -65,6 +65,7 @@ class TcpEnd(File):
         # input
         self.queue = bytearray()
         self.received = 0  # TCP_INFO's bytes_received
+        self.segments = 0  # TCP_INFO's data_segs_in: one a flight here
         self.consumed = 0  # taken out of the queue
         self.fin = False  # was received (SOCK_DONE)
         self.arrived = self.world.now  # when data came last
@@ -420,6 +421,7 @@ class TcpEnd(File):
             peer.queue += self.out[:size]
             del self.out[:size]
             peer.received += size
+            peer.segments += 1
             peer.arrived = now
         late = False
         if self._fin:

@@ -37,7 +37,7 @@ class Sessions:
         self.engine: Any = SimpleNamespace(wires={"pos": SimpleNamespace(link=link)}, rules=rules, state=state)
         self.connections: dict[int, socket.socket] = {}
 
-    def open(self, link: str, sock: socket.socket, slot: int, remote: str, owner: str = "") -> None:
+    def open(self, link: str, sock: socket.socket, *_: Any) -> None:
         self.connections[sock.fileno()] = sock
 
 

@@ -57,7 +57,7 @@ async def refused_while_it_connects(directory: Path) -> list[Proposal]:
         listener.setblocking(False)
         clients = await full(listener)
         sock.setblocking(False)
-        id_ = sessions.open("net", sock, 0, kernel.address(listener.getsockname()))
+        id_ = sessions.open("net", sock, 0, kernel.address(listener.getsockname())).session
         assert pair.append("a", submitted[0]) == [True]
         sessions.follow((id_,))
         assert kernel.counters(sock, connecting=True).state == kernel.SYN_SENT
