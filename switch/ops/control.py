@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("switch.ops")
 LINE_MAX = 65_536
+CONNECTIONS_MAX = 64  # of operators, and as many of HTTP: they take descriptors, of which sessions leave few
 
 
 def status(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
@@ -95,12 +96,15 @@ def advices(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
 
 def settle(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
     """A parked advice is tried again (`retry`), or let go since it was settled by other means."""
-    number = int(request["id"])
+    number = request.get("id")
+    if not isinstance(number, int):
+        raise ValueError("give the number of an advice as id, and retry as true or false")
     advice = node.engine.state.advices.get(number)
     if advice is None or not advice.parked:
         raise ValueError(f"there is no parked advice {number}: see the parked ones with advices --parked")
-    node.settle(Settle(number, bool(request["retry"])))
+    node.settle(Settle(number, bool(request.get("retry"))))
     return {}
+
 
 def totals(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
     state = node.engine.state
@@ -136,6 +140,8 @@ class Control:
         self._node = node
         self._path = Path(node.config.pair.run_directory) / f"{node.config.pair.name}-{node.node}.sock"
         self._server: asyncio.Server | None = None
+        self._site: asyncio.Server | None = None
+        self._connected = 0
         self._http: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -153,12 +159,26 @@ class Control:
         application = web.Application()
         application.router.add_get("/metrics", self._metrics)
         application.router.add_get("/health", self._health)
-        self._http = web.AppRunner(application, access_log=None)
+        # its logger would repeat what was sent, and that may be anything
+        self._http = web.AppRunner(application, access_log=None, logger=_silent())
         await self._http.setup()
         host, _, port = address.rpartition(":")
-        await web.TCPSite(self._http, host, int(port)).start()
+        self._site = await asyncio.get_running_loop().create_server(self._connection, host.strip("[]"), int(port))
+
+    def _connection(self) -> asyncio.Protocol:
+        """For the next of HTTP; where there are too many the oldest makes room, which may have been silent for ever."""
+        assert self._http is not None and self._http.server is not None
+        connections = self._http.server.connections
+        if len(connections) >= CONNECTIONS_MAX:
+            connections[0].force_close()
+        return self._http.server()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._connected >= CONNECTIONS_MAX:
+            event(log, logging.WARNING, "control.full", connections=self._connected)
+            writer.close()
+            return
+        self._connected += 1
         try:
             while line := await reader.readline():
                 writer.write(json.dumps(self._answer(line)).encode() + b"\n")
@@ -166,13 +186,14 @@ class Control:
         except (ConnectionError, ValueError) as error:  # ValueError: a line over the limit
             event(log, logging.WARNING, "control.broken", error=type(error).__name__)
         finally:
+            self._connected -= 1
             writer.close()
 
     def _answer(self, line: bytes) -> dict[str, Any]:
         try:
             request = msgspec.json.decode(line, type=dict[str, Any])
             command = COMMANDS[str(request.get("command"))]
-        except (msgspec.MsgspecError, KeyError):
+        except (msgspec.MsgspecError, KeyError, RecursionError):  # the last: nested without end
             return {"ok": False, "error": f"commands are {', '.join(COMMANDS)}"}
         try:
             return {"ok": True, **command(self._node, request)}
@@ -198,5 +219,14 @@ class Control:
         if self._server is not None:
             self._server.close()
             self._path.unlink(missing_ok=True)
+        if self._site is not None:
+            self._site.close()
         if self._http is not None:
             await self._http.cleanup()
+
+
+def _silent() -> logging.Logger:
+    """What our own handlers raise is an operator's loss, and seen as status 500."""
+    silent = logging.getLogger("switch.ops.http")
+    silent.disabled = True
+    return silent

@@ -1,10 +1,12 @@
 """Bad input on a live switch: a clear log line, that session closed or its input passed over; nobody else notices."""
 
+import json
 import random
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from switch_rig import (
@@ -13,15 +15,19 @@ from switch_rig import (
     DIALECT,
     TPDU,
     TRANSFERS,
+    WAIT_S,
     Traffic,
     Wire,
     card_request,
     clean,
+    health,
     log_lines,
     logged,
+    owned,
     until,
 )
 
+from switch.ops.control import CONNECTIONS_MAX
 from tools.pair import Settings, Switch
 from tools.transfer_requests import built_in_templates
 
@@ -207,6 +213,80 @@ def test_ten_thousand_random_frames_on_one_session_harm_nobody(switch: Switch, t
         assert answer[39] == "92"
         assert len(log_lines(switch, "input.unparseable", f"remote={wire.local}")) > RANDOM_FRAMES // 2
     assert traffic.answered > answered
+
+
+def test_operators_get_an_answer_to_whatever_they_say(switch: Switch, traffic: Traffic) -> None:
+    for line in (
+        b'{"a":' * 5_000, b"[" * 60_000, b"null", b'"status"', b"\xff\xfe", b'{"command":"settle"}',
+        b'{"command":"settle","id":[1]}', b'{"command":"settle","id":"one","retry":true}', b'{"command":{}}',
+    ):  # fmt: skip
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(WAIT_S)
+            sock.connect(str(switch.run_directory / "demo-a.sock"))
+            sock.sendall(line + b"\n")
+            with sock.makefile() as lines:
+                assert json.loads(lines.readline())["ok"] is False
+    assert not log_lines(switch, "control.failed")
+
+
+@pytest.mark.parametrize("kind", ["http", "control"])
+def test_operators_connections_are_bounded(switch: Switch, traffic: Traffic, kind: str) -> None:
+    def connect() -> socket.socket:
+        if kind == "http":
+            return socket.create_connection(("127.0.0.1", switch.ports.http["b"]))
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(str(switch.run_directory / "demo-b.sock"))
+        return sock
+
+    def held() -> int:
+        return len(list(Path(f"/proc/{switch.nodes['b'].pid}/fd").iterdir()))
+
+    before = held()
+    silent = [connect() for _ in range(3 * CONNECTIONS_MAX)]
+    until(lambda: before + CONNECTIONS_MAX // 2 < held() < before + 2 * CONNECTIONS_MAX, "the others to be closed")
+    if kind == "http":  # the oldest make room for the newest
+        assert health(switch, "b")[0] == 200
+    for sock in silent:
+        sock.close()
+    until(lambda: held() < before + CONNECTIONS_MAX // 2, "them to be over")
+    assert switch.ask("b")["node"] == "b"
+
+
+def test_what_comes_to_the_wrong_port_is_in_no_log(switch: Switch, traffic: Traffic) -> None:
+    card = DECLINED_PAN.encode()
+    for data in (
+        GOOD, b"0200" + card + b"D25122010000012345\r\n\r\n", b"GET /pay?pan=" + card + b"\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nTrack2: ;" + card + b"=2512\x00\r\n\r\n", b"POST " + card + b"D2512 HTTP/1.1\r\n\r\n",
+    ):  # fmt: skip
+        with socket.create_connection(("127.0.0.1", switch.ports.http["a"])) as sock:
+            sock.settimeout(WAIT_S)
+            sock.sendall(data)
+            sock.shutdown(socket.SHUT_WR)
+            while sock.recv(4_096):
+                pass
+    assert health(switch, "a")[0] == 200
+    text = switch.nodes["a"].log.read_text()
+    assert DECLINED_PAN not in text and "Traceback" not in text
+
+
+@pytest.mark.parametrize("when", ["between frames", "inside a frame"])
+def test_an_urgent_byte_is_input_as_any_other_also_to_an_heir(start: Callable[..., Switch], when: str) -> None:
+    """The lenient framing passes over it between frames: there it is an empty frame's first byte, its second follows."""
+    switch = start(Settings(terminals={"keepalive": "echo"}))
+    with owned(switch, "a") as wire:
+        assert wire.ask(card_request(pan=DECLINED_PAN))[39] == "51"
+        whole = wire.frame(card_request(pan=DECLINED_PAN))
+        data = b"\0\0" + whole if when == "between frames" else whole
+        place = 0 if when == "between frames" else 30
+        wire.sock.send(data[:place])
+        wire.sock.send(data[place : place + 1], socket.MSG_OOB)
+        switch.nodes["a"].kill()
+        wire.sock.send(data[place + 1 :])
+        if when == "between frames":
+            assert wire.answer() == b""
+        assert wire.fields()[39] == "51"
+        assert wire.ask(card_request(pan=DECLINED_PAN))[39] == "51"
+    assert not log_lines(switch, "input.bad_frame", nodes="b")
 
 
 def test_nobody_else_noticed(switch: Switch, traffic: Traffic) -> None:
