@@ -67,8 +67,8 @@ class Targets:
                 reason = _graver(reason, Reason.OVERLOAD)
                 continue
             session = self._session(name)
-            if session is None:
-                reason = _graver(reason, Reason.LINK_DOWN)
+            if isinstance(session, Reason):
+                reason = _graver(reason, session)
                 continue
             stan = wire.stan(state, self._node)
             try:
@@ -88,21 +88,24 @@ class Targets:
         outbound = wire.codec.forward(message, stan, codec, date=date, utc=utc)
         return Choice(name, session, stan, outbound, wire.frame(outbound.payload), date)
 
-    def _session(self, target: str) -> str | None:
-        """A session of the link that can carry a request: our own ones in turn, else the peer's."""
+    def _session(self, target: str) -> str | Reason:
+        """A session of the link that can carry a request: our own ones in turn, else the peer's. Or why there is none."""
         mine: list[str] = []
         others: list[str] = []
         state = self._state
         breaker = state.breakers.get(target)
         if breaker is not None and breaker.open:
-            return None
+            return Reason.LINK_DOWN
+        busy = False
         for id_ in state.links.get(target, ()):
             session = state.sessions[id_]
-            if session.ready and session.output - session.acked < self._wires[target].link.outbox_max_bytes // 2:
+            if session.ready and session.output - session.acked >= self._wires[target].link.outbox_max_bytes // 2:
+                busy = True
+            elif session.ready:
                 (mine if state.acting(session.owner) == self._incarnation else others).append(id_)
         choice = mine or others
         if not choice:
-            return None
+            return Reason.OVERLOAD if busy else Reason.LINK_DOWN
         self._turn += 1
         return choice[self._turn % len(choice)]
 
