@@ -13,6 +13,8 @@ from switch.core.rules import Link
 if TYPE_CHECKING:
     from simulation import Simulation
 
+ECHO_S = 0.9  # of the configuration's network_timeout_ms
+
 # --- etcd
 
 
@@ -111,6 +113,8 @@ def cut_sessions(dice: random.Random) -> Fault:
         connections = simulation.network.connections()
         for connection in own.sample(connections, min(len(connections), own.randrange(1, 4))):
             simulation.network.cut(connection, seconds)
+            if seconds > ECHO_S:  # so long a network owes the answer to an echo
+                simulation.checks.excuse(connection.connecting.local)
 
     return Fault(f"sessions are cut for {seconds * 1000:.0f} ms", strike)
 
