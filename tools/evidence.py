@@ -28,6 +28,7 @@ class Facts(NamedTuple):
     amount: int | None = None
     currency: str = ""
     code: str = ""
+    approval: str = ""  # DE38
     echo: tuple[str, ...] = ()  # cards: values of ECHOED, "" where absent; transfers: UETR and message id
 
 
@@ -113,7 +114,7 @@ def _card(payload: bytes, reader: CardReader) -> Facts:
     mti, text = message.mti, message.text
     key = ("card", text(37), text(41))
     echo = tuple([text(number) for number in ECHOED])
-    return Facts(_kind(mti), mti, key, text(11), message.number(4), text(49), text(39), echo)
+    return Facts(_kind(mti), mti, key, text(11), message.number(4), text(49), text(39), text(38), echo=echo)
 
 
 def _kind(mti: str) -> Kind:
@@ -131,5 +132,5 @@ def _payment(payload: bytes) -> Facts:
     key = ("transfer", payment.end_to_end_id)
     echo = (payment.uetr, payment.msg_id)
     if isinstance(payment, Transfer):
-        return Facts("request", payment.type, key, "", payment.amount, payment.currency, "", echo)
-    return Facts("answer", payment.type, key, "", payment.amount, "", payment.code, echo)
+        return Facts("request", payment.type, key, "", payment.amount, payment.currency, echo=echo)
+    return Facts("answer", payment.type, key, "", payment.amount, code=payment.code, echo=echo)

@@ -1,7 +1,7 @@
 """The rules by which a run is judged: they know what payment parties hold each other to, nothing of the switch.
 
-Every request and advice has one answer, nothing was posted twice, and both sides agree on every amount, what was reversed
-included; no connection was cut and every byte belongs to a message. No finding shows card data.
+Every request and advice has one answer, its repeats the same one, nothing was posted twice, and both sides agree on every
+amount, what was reversed included; no connection was cut and every byte belongs to a message. No finding shows card data.
 """
 
 import collections
@@ -26,7 +26,9 @@ Key = tuple[str, ...]
 
 
 class Verdict(msgspec.Struct, kw_only=True):
-    """The judgement. lost: requests and advices without an answer. resets: connections that ended before their time.
+    """The judgement. lost: requests, advices and repeats without an answer. resets: connections that ended before their time.
+
+    repeats: of requests, advices and reversals.
 
     reversed: requests that their terminal has reversed, after silence or after an approval. advices: of sales, among `sent`.
 
@@ -51,16 +53,33 @@ class Verdict(msgspec.Struct, kw_only=True):
 
 
 class Case(msgspec.Struct):
-    """One request, advice or reversal of the injector, its repeats and its answers."""
+    """One request, advice or reversal of the injector, its repeats and its answers. asked: by session."""
 
-    sessions: set[str]
+    asked: dict[str, "Asked"]
     header: bytes
     amount: int | None
     currency: str
     echo: tuple[str, ...]
     advice: bool
-    messages: int = 1
     answers: list[str] = []
+    approval: str = ""  # code of the first approval
+
+    @property
+    def repeats(self) -> int:
+        return sum(asked.messages for asked in self.asked.values()) - 1
+
+    @property
+    def waiting(self) -> list[str]:
+        """Sessions on which nothing was heard after the last message. One answer may be for all messages before it."""
+        return [session for session, asked in self.asked.items() if asked.waiting]
+
+
+class Asked(msgspec.Struct):
+    """Messages of a case on one session, and what came back there."""
+
+    messages: int = 0
+    answers: int = 0
+    waiting: bool = False
 
 
 class Host(msgspec.Struct):
@@ -110,10 +129,10 @@ class Auditor:
         case = cases.get(facts.key)
         if case is None:
             advice = facts.kind == "advice"
-            cases[facts.key] = Case({seen.session}, seen.header, facts.amount, facts.currency, facts.echo, advice)
-            return
-        case.sessions.add(seen.session)
-        case.messages += 1
+            case = cases[facts.key] = Case({}, seen.header, facts.amount, facts.currency, facts.echo, advice)
+        asked = case.asked.setdefault(seen.session, Asked())
+        asked.messages += 1
+        asked.waiting = True
 
     def _cases_of(self, facts: Facts) -> dict[Key, Case]:
         return self._reversals if facts.key[0] == "card" and facts.type[1] == "4" else self._cases
@@ -130,17 +149,25 @@ class Auditor:
         undoing = self._reversals.get(facts.key)
         if facts.code in APPROVED and not case.advice and undoing and undoing.answers:
             self.find("unexpected", f"{what}: an approval after its reversal was acknowledged")
-        if seen.session not in case.sessions:
-            self.find("unexpected", f"{what}: its request was sent on session {', '.join(sorted(case.sessions))}")
+        asked = case.asked.get(seen.session)
+        if asked is None:
+            self.find("unexpected", f"{what}: its request was sent on session {', '.join(sorted(case.asked))}")
+            asked = Asked(messages=1)
+            for each in case.asked.values():
+                each.waiting = False
         if seen.header != swapped(case.header, seen.header_kind):
             self.find("unexpected", f"{what}: its header is not the request's with source and destination swapped")
         for name in _changed(facts, case):
             self.find("unexpected", f"{what}: {name} is not the request's")
         case.answers.append(facts.code)
-        if len(case.answers) > case.messages:
-            self.find("duplicated", f"{what}: answer {len(case.answers)} to {case.messages} message(s)")
+        case.approval = case.approval or facts.approval
+        asked.answers, asked.waiting = asked.answers + 1, False
+        if asked.answers > asked.messages:
+            self.find("duplicated", f"{what}: answer {asked.answers} to {asked.messages} message(s)")
         elif facts.code != case.answers[0]:
             self.find("unexpected", f"{what}: says {facts.code} after {case.answers[0]}")
+        elif facts.approval != case.approval:
+            self.find("unexpected", f"{what}: is approved under another code than before")
 
     def hear_host(self, folder: Path, rail: Literal["card", "transfer"]) -> Host:
         """The record and ledger of an issuer ("card") or bank ("transfer")."""
@@ -188,14 +215,11 @@ class Auditor:
             verdict.sent += 1
             verdict.advices += case.advice
             verdict.reversed += reversal is not None
-            verdict.repeats += case.messages - 1
+            verdict.repeats += case.repeats + (reversal.repeats if reversal else 0)
             verdict.answered += bool(case.answers or (reversal and reversal.answers))
             verdict.approved += approved
             verdict.declined += bool(case.answers) and not approved
-            if reversal and not reversal.answers:
-                self.find("lost", f"the reversal of {_named(key)} was never answered")
-            elif not case.answers and not reversal:
-                self.find("lost", f"{_named(key)} on session {', '.join(sorted(case.sessions))} was never answered")
+            self._judge_answers(key, case, reversal)
             if host := hosts.get(key[0]):
                 self._judge_books(key, case, approved, reversal is not None, host)
         for host in hosts.values():
@@ -204,6 +228,14 @@ class Auditor:
         faults = (verdict.lost, verdict.duplicated, verdict.resets, verdict.ledger_mismatch, verdict.unexpected)
         verdict.clean = not any((*faults, verdict.remainder))
         return verdict
+
+    def _judge_answers(self, key: Key, case: Case, reversal: Case | None) -> None:
+        """What was reversed need not be answered."""
+        last, what = (reversal, f"the reversal of {_named(key)}") if reversal else (case, _named(key))
+        if not last.answers:
+            self.find("lost", f"{what} on session {', '.join(sorted(last.asked))} was never answered")
+        elif last.waiting:
+            self.find("lost", f"the last repeat of {what} on session {', '.join(last.waiting)} was never answered")
 
     def _judge_books(self, key: Key, case: Case, approved: bool, reversed_: bool, host: Host) -> None:
         postings = host.postings.get(key, [])

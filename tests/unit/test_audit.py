@@ -68,7 +68,7 @@ class World:
         raw[39] = DIALECT.encode_field(39, code)
         for name, value in changed.items():
             raw[int(name[2:])] = DIALECT.encode_field(int(name[2:]), value)
-        return DIALECT.assemble(f"{message.mti[:2]}{int(message.mti[2]) + 1}0", raw)
+        return DIALECT.assemble(f"{message.mti[:2]}{int(message.mti[2]) + 1}0", dict(sorted(raw.items())))
 
     def undo(self, number: int) -> None:
         self.ledgers["issuer"].undo((f"{number:012d}", TERMINAL), f"{number:06d}")
@@ -76,8 +76,9 @@ class World:
     def ask(self, request: bytes, session: SessionRecord | None = None) -> None:
         (session or self.terminal).on_sent(FRAMER.frame(request, TPDU), self.tick())
 
-    def tell(self, answer: bytes, header: bytes | None = None) -> None:
-        self.terminal.on_received(FRAMER.frame(answer, header or FRAMER.answer_header(TPDU)), self.tick())
+    def tell(self, answer: bytes, header: bytes | None = None, session: SessionRecord | None = None) -> None:
+        frame = FRAMER.frame(answer, header or FRAMER.answer_header(TPDU))
+        (session or self.terminal).on_received(frame, self.tick())
 
     def forward(self, request: bytes) -> None:
         self.trunk.on_received(FRAMER.frame(request, TPDU), self.tick())
@@ -88,10 +89,10 @@ class World:
     def post(self, number: int, amount: int = 2500) -> None:
         self.ledgers["issuer"].post((f"{number:012d}", TERMINAL), f"{number:06d}", "account", amount, "978")
 
-    def approve(self, number: int) -> None:
+    def approve(self, number: int, **changed: str) -> None:
         """A whole approved withdrawal."""
         request = self.card(number)
-        answer = self.answer(request)
+        answer = self.answer(request, **changed)
         self.ask(request)
         self.forward(request)
         self.post(number)
@@ -131,6 +132,39 @@ def world(tmp_path: Path) -> World:
 
 def no_answer(world: World) -> None:
     world.ask(world.card(3))
+
+
+def a_repeat_without_an_answer(world: World) -> None:
+    world.ask(world.card(1, repeat=True))
+
+
+def a_repeat_on_another_session_without_an_answer(world: World) -> None:
+    other = world.injector.open_session(world.now, *SESSION, "2-byte-be", "tpdu", DIALECT.name)
+    world.ask(world.card(3))
+    world.ask(world.card(3, repeat=True), other)
+    world.tell(world.answer(world.card(3), "51"))
+
+
+def both_answers_on_the_session_of_one(world: World) -> None:
+    other = world.injector.open_session(world.now, *SESSION, "2-byte-be", "tpdu", DIALECT.name)
+    world.ask(world.card(3))
+    world.ask(world.card(3, repeat=True), other)
+    world.tell(world.answer(world.card(3), "51"), session=other)
+    world.tell(world.answer(world.card(3), "51"))
+    world.tell(world.answer(world.card(3), "51"))
+
+
+def a_repeat_approved_under_another_code(world: World) -> None:
+    world.approve(3, de38="111111")
+    world.ask(world.card(3, repeat=True))
+    world.tell(world.answer(world.card(3), de38="222222"))
+
+
+def a_repeated_reversal_without_an_answer(world: World) -> None:
+    world.ask(world.card(3))
+    world.ask(world.reversal(3))
+    world.tell(world.answer(world.reversal(3)))
+    world.ask(world.reversal(3))
 
 
 def two_answers(world: World) -> None:
@@ -309,6 +343,11 @@ Fault = Callable[[World], None]
 
 FAULTS: list[tuple[Fault, str]] = [
     (no_answer, "lost"),
+    (a_repeat_without_an_answer, "lost"),
+    (a_repeat_on_another_session_without_an_answer, "lost"),
+    (both_answers_on_the_session_of_one, "duplicated"),
+    (a_repeat_approved_under_another_code, "unexpected"),
+    (a_repeated_reversal_without_an_answer, "lost"),
     (two_answers, "duplicated"),
     (answers_that_differ, "unexpected"),
     (answer_nobody_asked_for, "unexpected"),
@@ -381,7 +420,21 @@ def test_a_repeat_and_its_second_answer_are_no_fault(world: World) -> None:
 def test_a_repeat_answered_once_is_no_fault(world: World) -> None:
     world.ask(world.card(1, repeat=True))
     world.approve(1)
-    assert world.audit().clean
+    verdict = world.audit()
+    assert verdict.clean
+    assert verdict.repeats == 1
+
+
+def test_a_repeat_of_what_was_reversed_meanwhile_needs_no_answer(world: World) -> None:
+    world.ask(world.card(1))
+    world.ask(world.card(1, repeat=True))
+    world.ask(world.reversal(1))
+    world.tell(world.answer(world.reversal(1)))
+    world.ask(world.reversal(1))
+    world.tell(world.answer(world.reversal(1)))
+    verdict = world.audit()
+    assert verdict.clean
+    assert verdict.repeats == 2
 
 
 def test_a_decline_that_was_reversed_at_the_issuer_is_no_fault(world: World) -> None:
