@@ -10,10 +10,14 @@ STAN_FREE_AFTER_S = 60.0  # a request that the host never answered is not outsta
 
 
 class Arrivals:
-    """Hears the record of one host. received: how often each request came."""
+    """Hears the record of one host. received: how often each request came.
+
+    advised: STANs of the advices and reversals of each key, by message class. What repeats one keeps its STAN.
+    """
 
     def __init__(self, cases: Mapping[Key, Case], find: Callable[[str, str], None]) -> None:
         self.received: collections.Counter[Key] = collections.Counter()
+        self.advised: dict[tuple[Key, str], set[str]] = {}
         self._cases = cases
         self._find = find
         self._outstanding: dict[tuple[str, str], tuple[Key, float]] = {}  # by session and STAN
@@ -28,6 +32,7 @@ class Arrivals:
             self.received[facts.key] += 1
             self._check_request(facts)
         elif facts.kind == "advice":
+            self.advised.setdefault((facts.key, facts.type[1]), set()).add(facts.stan)
             self._check_advice(facts)
 
     def _check_stan(self, seen: Seen) -> None:

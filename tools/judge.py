@@ -22,6 +22,7 @@ from tools.streams import swapped
 APPROVED = frozenset(("00", "ACSC", "ACSP", "ACCC", "ACCP", "ACWC"))
 INTERIM = frozenset(("PDNG", "RCVD", "ACTC"))  # the final status follows
 FINDINGS_SHOWN = 20
+REVERSAL_CLASS = "4"  # second digit of the MTI
 
 
 class Verdict(msgspec.Struct, kw_only=True):
@@ -55,6 +56,7 @@ class Host(msgspec.Struct):
     """What an issuer or bank has seen and booked."""
 
     received: Mapping[Key, int]
+    advised: Mapping[tuple[Key, str], set[str]]  # see Arrivals
     postings: dict[Key, list[Posting]] = msgspec.field(default_factory=dict)
     undone: set[int] = msgspec.field(default_factory=set)  # numbers of postings
 
@@ -105,7 +107,7 @@ class Auditor:
         asked.waiting = True
 
     def _cases_of(self, facts: Facts) -> dict[Key, Case]:
-        return self._reversals if facts.key[0] == "card" and facts.type[1] == "4" else self._cases
+        return self._reversals if facts.key[0] == "card" and facts.type[1] == REVERSAL_CLASS else self._cases
 
     def _hear_answer(self, seen: Seen) -> None:
         facts = seen.facts
@@ -142,7 +144,7 @@ class Auditor:
     def hear_host(self, folder: Path, rail: Literal["card", "transfer"]) -> Host:
         """The record and ledger of an issuer ("card") or bank ("transfer")."""
         arrivals = Arrivals(self._cases, self.find)
-        host = Host(arrivals.received)
+        host = Host(arrivals.received, arrivals.advised)
         for life in lives(folder):
             for event in read_sessions(folder, life):
                 cut = isinstance(event, SessionEnded) and event.how != "closed"
@@ -178,6 +180,8 @@ class Auditor:
         for host in hosts.values():
             for key in host.postings.keys() - self._cases.keys():
                 self.find("ledger_mismatch", f"{named(key)} is posted, but nobody asked for it")
+            for (key, class_), stans in host.advised.items():
+                self._judge_advised(key, class_, stans)
         faults = (verdict.lost, verdict.duplicated, verdict.resets, verdict.ledger_mismatch, verdict.unexpected)
         verdict.clean = not any((*faults, verdict.remainder))
         return verdict
@@ -189,6 +193,12 @@ class Auditor:
             self.find("lost", f"{what} on session {', '.join(sorted(last.asked))} was never answered")
         elif last.waiting:
             self.find("lost", f"the last repeat of {what} on session {', '.join(last.waiting)} was never answered")
+
+    def _judge_advised(self, key: Key, class_: str, stans: set[str]) -> None:
+        """A host is told once that a sale was done or undone: a switch's reversal stands for its terminal's, which sends one."""
+        if len(stans) > 1:
+            what = "reversal" if class_ == REVERSAL_CLASS else "advice"
+            self.find("duplicated", f"the {what} of {named(key)} came to the host under {len(stans)} STANs")
 
     def _judge_books(self, key: Key, case: Case, approved: bool, reversed_: bool, host: Host) -> None:
         postings = host.postings.get(key, [])

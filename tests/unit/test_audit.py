@@ -53,10 +53,10 @@ class World:
         request = self.template.build(number, f"{number:012d}", amount, Clock(DIALECT).at(1e9), Random(number))
         return request.repeat if repeat else request.payload
 
-    def reversal(self, number: int) -> bytes:
+    def reversal(self, number: int, stan_off: int = 500) -> bytes:
         times = Clock(DIALECT).at(1e9)
         request = self.template.build(number, f"{number:012d}", 2500, times, Random(number))
-        return Advices(DIALECT).reversal(request, number + 500, times).payload
+        return Advices(DIALECT).reversal(request, number + stan_off, times).payload
 
     def sale(self, number: int) -> bytes:
         request = self.template.build(number, f"{number:012d}", 2500, Clock(DIALECT).at(1e9), Random(number))
@@ -288,6 +288,37 @@ def a_reversal_of_another_amount(world: World) -> None:
     world.tell(world.answer(world.reversal(3)))
 
 
+def forwarded_reversed_twice(world: World) -> None:
+    world.ask(world.card(3))
+    world.ask(world.reversal(3))
+    world.forward(world.reversal(3))
+    world.forward(world.reversal(3, stan_off=501))
+    world.tell(world.answer(world.reversal(3)))
+
+
+def reversed_by_the_switch_and_again_for_the_terminal(world: World) -> None:
+    world.ask(world.card(3))
+    world.forward(world.reversal(3, stan_off=700))
+    world.ask(world.reversal(3))
+    world.tell(world.answer(world.reversal(3)))
+    world.forward(world.reversal(3))
+
+
+def a_timeout_reversed_twice_by_the_switch(world: World) -> None:
+    world.ask(world.card(3))
+    world.forward(world.reversal(3, stan_off=700))
+    world.forward(world.reversal(3, stan_off=701))
+    world.tell(world.answer(world.card(3), "68"))
+
+
+def an_advice_forwarded_twice(world: World) -> None:
+    world.ask(world.sale(3))
+    world.post(3)
+    world.forward(world.sale(3))
+    _forward_changed(world, world.sale(3), 11, "000777")
+    world.tell(world.answer(world.sale(3)))
+
+
 def posted_but_never_asked_for(world: World) -> None:
     world.post(8)
 
@@ -429,6 +460,10 @@ FAULTS: list[tuple[Fault, str]] = [
     (forwarded_with_anothers_track, "unexpected"),
     (a_reversal_of_anothers_card, "unexpected"),
     (a_reversal_of_another_amount, "unexpected"),
+    (forwarded_reversed_twice, "duplicated"),
+    (reversed_by_the_switch_and_again_for_the_terminal, "duplicated"),
+    (a_timeout_reversed_twice_by_the_switch, "duplicated"),
+    (an_advice_forwarded_twice, "duplicated"),
     (posted_but_never_asked_for, "ledger_mismatch"),
     (bytes_left_over_at_a_terminal, "remainder"),
     (bytes_left_over_at_the_issuer, "remainder"),
@@ -557,6 +592,15 @@ def test_reversals_and_advices_that_the_ledger_agrees_with_are_no_fault(world: W
     verdict = world.audit()
     assert verdict.findings == [] and verdict.clean
     assert (verdict.sent, verdict.answered, verdict.reversed, verdict.advices) == (4, 4, 3, 1)
+
+
+def test_a_reversal_that_is_forwarded_again_under_its_stan_is_no_fault(world: World) -> None:
+    world.ask(world.card(3))
+    world.ask(world.reversal(3))
+    world.forward(world.reversal(3, stan_off=700))
+    world.forward(world.reversal(3, stan_off=700))
+    world.tell(world.answer(world.reversal(3)))
+    assert world.audit().findings == []
 
 
 def test_sessions_may_end_after_the_run(world: World) -> None:
