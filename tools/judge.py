@@ -195,7 +195,7 @@ class Auditor:
             self.find("lost", f"the last repeat of {what} on session {', '.join(last.waiting)} was never answered")
 
     def _judge_advised(self, key: Key, class_: str, stans: set[str]) -> None:
-        """A host is told once that a sale was done or undone: a switch's reversal stands for its terminal's, which sends one."""
+        """A host is told once that a sale was done or undone: a switch's reversal stands for that of its terminal."""
         if len(stans) > 1:
             what = "reversal" if class_ == REVERSAL_CLASS else "advice"
             self.find("duplicated", f"the {what} of {named(key)} came to the host under {len(stans)} STANs")
