@@ -55,6 +55,16 @@ class CardMessage:
             return digits
         return digits[-count:] if row.pad_left else digits[:count]
 
+    @property
+    def track2(self) -> str:
+        """DE35 with "=" as separator, which packed digits have as "D"."""
+        return self.text(35).replace("D", "=")
+
+    @property
+    def pan(self) -> str:
+        """DE2, else what track 2 says."""
+        return self.text(2) or self.track2.partition("=")[0]
+
     def number(self, number: int) -> int | None:
         """The value of a numeric field; None when absent. Raises CardError."""
         text = self.text(number)

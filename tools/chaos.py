@@ -41,7 +41,7 @@ UNRELIABLE = (  # an issuer's options: it loses requests and answers, answers to
     "--busy", "0.1", "--delay-ms", "1..20",
 )  # fmt: skip
 # impatient terminals reverse what is still in flight, patient ones what the switch has not answered in time
-DOUBTFUL = {"reverse-after-ms": "1000..3000", "advices": 0.1, "cancels": 0.05}
+DOUBTFUL = {"repeat-after-ms": 700, "reverse-after-ms": "300..2300", "advices": 0.1, "cancels": 0.05}
 TROUBLE = (OSError, RuntimeError, ValueError, subprocess.SubprocessError)
 
 
@@ -161,7 +161,7 @@ class Chaos:
             stack.enter_context(switch)
             log = directory / "inject.log"
             options = {"seconds": DAY_S, "terminals": plan.terminals, "banks": plan.banks, "rate": plan.rate,
-                       "traffic": plan.traffic, "pipeline": 32, "seed": plan.seed}  # fmt: skip
+                       "traffic": plan.traffic, "pipeline": 32, "seed": plan.seed, "repeats": 0.03}  # fmt: skip
             options |= DOUBTFUL if plan.issuer == "unreliable" else {}
             words = stack.enter_context(log.open("wb"))
             traffic = stack.enter_context(_ending(inject(switch, directory, options, words.fileno())))

@@ -1,12 +1,17 @@
 """Reads a record folder as an auditor does: cuts the raw bytes into messages and takes from each what can be judged."""
 
 import functools
+import hashlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from lxml import etree
+
 from messages.iso8583 import load_dialect
-from tools.card_reader import CardError, CardReader
+from tools.card_reader import CardError, CardMessage, CardReader
+from tools.ledger import account_token
 from tools.payments import PaymentError, Transfer, read_payment
 from tools.record import IN, OUT, SessionOpened, lives, read_chunks, read_sessions
 from tools.streams import Stream, StreamError
@@ -16,10 +21,14 @@ Complain = Callable[[str], None]
 
 # fields that an answer, where it has them, must bring back as they were sent
 ECHOED = (2, 3, 4, 7, 11, 41, 42, 49)
+# fields that must come to the host as the terminal sent them
+FORWARDED = (2, 4, 14, 35, 49, 52, 55)
+TOKEN_BYTES = 4
+_KEY = os.urandom(16)  # of tokens that are compared here and kept nowhere: without it they could be guessed
 
 
 class Facts(NamedTuple):
-    """What one message says. key: ("card", RRN, terminal) or ("transfer", EndToEndId)."""
+    """What one message says, without card data. key: ("card", RRN, terminal) or ("transfer", EndToEndId)."""
 
     kind: Kind
     type: str
@@ -28,7 +37,10 @@ class Facts(NamedTuple):
     amount: int | None = None
     currency: str = ""
     code: str = ""
+    approval: str = ""  # DE38
     echo: tuple[str, ...] = ()  # cards: values of ECHOED, "" where absent; transfers: UETR and message id
+    account: str = ""  # token of the PAN, or of the creditor's account
+    content: bytes = b""  # of requests: tokens of FORWARDED, each of TOKEN_BYTES; one of all of a transfer
 
 
 class Seen(NamedTuple):
@@ -112,8 +124,19 @@ def _card(payload: bytes, reader: CardReader) -> Facts:
     message = reader.read(payload)
     mti, text = message.mti, message.text
     key = ("card", text(37), text(41))
-    echo = tuple([text(number) for number in ECHOED])
-    return Facts(_kind(mti), mti, key, text(11), message.number(4), text(49), text(39), echo)
+    kind, account = _kind(mti), account_token(message.pan)
+    echo = (account if text(2) else "", *[text(number) for number in ECHOED[1:]])
+    content = _content(message) if kind in ("request", "repeat") else b""
+    return Facts(kind, mti, key, text(11), message.number(4), text(49), text(39), text(38), echo, account, content)
+
+
+def _content(message: CardMessage) -> bytes:
+    values = [message.track2 if number == 35 else message.text(number) for number in FORWARDED]
+    return b"".join([_token(value.encode()) for value in values])
+
+
+def _token(value: bytes) -> bytes:
+    return hashlib.blake2b(value, digest_size=TOKEN_BYTES, key=_KEY).digest()
 
 
 def _kind(mti: str) -> Kind:
@@ -131,5 +154,11 @@ def _payment(payload: bytes) -> Facts:
     key = ("transfer", payment.end_to_end_id)
     echo = (payment.uetr, payment.msg_id)
     if isinstance(payment, Transfer):
-        return Facts("request", payment.type, key, "", payment.amount, payment.currency, "", echo)
-    return Facts("answer", payment.type, key, "", payment.amount, "", payment.code, echo)
+        account, content = account_token(payment.creditor_account), _token(_canonical(payment))
+        return Facts("request", payment.type, key, "", payment.amount, payment.currency, "", "", echo, account, content)
+    return Facts("answer", payment.type, key, "", payment.amount, code=payment.code, echo=echo)
+
+
+def _canonical(transfer: Transfer) -> bytes:
+    """All of the message without its envelope and header (Exclusive XML Canonicalization 1.0)."""
+    return etree.tostring(transfer.message.element, method="c14n", exclusive=True)

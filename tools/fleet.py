@@ -22,7 +22,7 @@ class Fleet:
         self._place: dict[User, int] = {}
         self._connections: dict[User, Connection] = {}
         self._again: set[asyncio.Task[None]] = set()
-        self._closing = False
+        self.closing = False
 
     async def connect(self) -> None:
         """Connect all users, spread over the addresses. Raises OSError when one cannot."""
@@ -43,7 +43,7 @@ class Fleet:
 
     def on_end(self, user: User, how: End) -> None:
         self._connections.pop(user, None)
-        if self._closing:
+        if self.closing:
             return
         self.tally.resets += how == "reset"
         self.tally.closes += how != "reset"
@@ -52,7 +52,7 @@ class Fleet:
         task.add_done_callback(self._again.discard)
 
     async def _reopen(self, user: User) -> None:
-        while not self._closing:
+        while not self.closing:
             await asyncio.sleep(RETRY_S)
             with contextlib.suppress(OSError):
                 await self._open(user, self._place[user] + 1)
@@ -60,7 +60,7 @@ class Fleet:
 
     async def close(self, timeout_s: float = 5.0) -> None:
         """Close all connections one after the other, and wait until they have ended."""
-        self._closing = True
+        self.closing = True
         for task in list(self._again):
             task.cancel()
         connections = list(self._connections.values())

@@ -51,10 +51,11 @@ class InjectorConfig(msgspec.Struct, frozen=True, kw_only=True):
     terminals: int = 100
     banks: int = 4
     pipeline: int = 1
-    repeat_after_ms: float = 0.0  # 0: terminals never repeat
+    repeat_after_ms: float = 0.0  # see Habits
     reverse_after_ms: tuple[float, float] = (0.0, 0.0)  # see Habits
     advices: float = 0.0
     cancels: float = 0.0
+    repeats: float = 0.0  # of all messages, answered or not
     drain_s: float = 10.0
     transfer_files: Path | None = None
     seed: int = 1
@@ -97,6 +98,7 @@ class Injector:
             reverse_after_s=(low / 1000, high / 1000),
             advices=config.advices,
             cancels=config.cancels,
+            repeats=config.repeats,
         )
         return Terminals(list(config.cards), config.terminals, dialect, wiring, cards, self._tally, dice, habits)
 
@@ -107,7 +109,9 @@ class Injector:
         templates = file_templates(config.transfer_files) if config.transfer_files else built_in_templates()
         framer = Framer.of(config.transfer_framing, config.transfer_header, MAXIMUM_BYTES)
         wiring = Wiring(framer, config.transfer_header, "", self._recorder)
-        return Banks(list(config.transfers), config.banks, templates, wiring, self._tally, dice, config.pipeline)
+        return Banks(
+            list(config.transfers), config.banks, templates, wiring, self._tally, dice, config.pipeline, config.repeats
+        )
 
     def stop(self) -> None:
         """Send no more; `run` goes on to its end."""
@@ -206,12 +210,19 @@ def inject(
     terminals: Annotated[int, typer.Option()] = 100,
     banks: Annotated[int, typer.Option()] = 4,
     pipeline: Annotated[int, typer.Option(help="transfers outstanding per bank session")] = 1,
-    repeat_after_ms: Annotated[float, typer.Option(help="terminals repeat unanswered requests; 0: never")] = 0.0,
+    repeat_after_ms: Annotated[float, typer.Option(help="terminals repeat what is not answered; 0: never")] = 0.0,
     reverse_after_ms: Annotated[
-        str, typer.Option(help="terminals give unanswered requests up after MIN..MAX ms, and reverse them; 0: never")
+        str,
+        typer.Option(
+            help="terminals give unanswered requests up after MIN..MAX ms, and reverse them; 0: never. "
+            "With --repeat-after-ms, too, so long after one repeat"
+        ),
     ] = "0",
     advices: Annotated[float, typer.Option(help="share of card sales that are done already: 0220")] = 0.0,
     cancels: Annotated[float, typer.Option(help="share of approvals that terminals reverse")] = 0.0,
+    repeats: Annotated[
+        float, typer.Option(help="share of all messages that are sent again within 50 ms, answered or not")
+    ] = 0.0,
     drain: Annotated[float, typer.Option(help="seconds to wait for outstanding answers at the end")] = 10.0,
     transfer_files: Annotated[Path | None, typer.Option(help="real pacs.008.001.08 files as templates")] = None,
     seed: Annotated[int, typer.Option()] = 1,
@@ -235,6 +246,7 @@ def inject(
         reverse_after_ms=parse_delay(reverse_after_ms),
         advices=advices,
         cancels=cancels,
+        repeats=repeats,
         drain_s=drain,
         transfer_files=transfer_files,
         seed=seed,
@@ -249,7 +261,7 @@ def inject(
     series = ("per_second", "answers")
     summary = {name: value for name, value in msgspec.to_builtins(result).items() if name not in series}
     print(msgspec.json.encode(summary).decode())
-    if result.lost or result.unexpected or result.closes or result.resets:
+    if result.lost or result.repeats_lost or result.unexpected or result.closes or result.resets:
         raise typer.Exit(1)
 
 

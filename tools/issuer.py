@@ -104,13 +104,13 @@ class Issuer:
                 return APPROVED
         if self._ledger.undone(line.key, stan):
             return DUPLICATE
-        code = self._rules.code(_pan(message), line.amount or 0)
+        code = self._rules.code(message.pan, line.amount or 0)
         if not code:
             self._post(message, line, stan)
         return code or APPROVED
 
     def _post(self, message: CardMessage, line: Line, stan: str) -> None:
-        self._ledger.post(line.key, stan, account_token(_pan(message)), line.amount or 0, message.text(49))
+        self._ledger.post(line.key, stan, account_token(message.pan), line.amount or 0, message.text(49))
 
     def _wrong(self, mti: str, answer: Mapping[int, bytes], message: CardMessage) -> bytes:
         """The same answer with an RRN, a STAN or both that nobody waits for."""
@@ -121,7 +121,3 @@ class Issuer:
         if 11 in which:
             changed[11] = self._dialect.encode_field(11, f"{((message.number(11) or 0) + 500_000) % 10**6:06d}")
         return self._dialect.assemble(mti, changed)
-
-
-def _pan(message: CardMessage) -> str:
-    return message.text(2) or message.text(35).replace("D", "=").partition("=")[0]

@@ -54,6 +54,7 @@ class Result(msgspec.Struct, frozen=True):
 
     skipped: arrivals at which every terminal was waiting. unexpected: answers that nobody waited for.
     reversals: sent by terminals, after silence or since nothing was dispensed. advices: of sales without asking.
+    repeats_lost: repeats without an answer though their request had one, or was sent on another session.
     longest_gap_ms: the longest time without any answer while at least one was outstanding. answers: every answer in
     order; of a run with more than ANSWERS_MAX, the slowest of every few.
     """
@@ -76,6 +77,7 @@ class Result(msgspec.Struct, frozen=True):
     answers: list[Answer]
     reversals: int = 0
     advices: int = 0
+    repeats_lost: int = 0
 
 
 class Tally:
@@ -87,6 +89,7 @@ class Tally:
         self.settled.set()
         self.skipped = self.repeats = self.unexpected = self.closes = self.resets = 0
         self.reversals = self.advices = 0
+        self.owed = 0  # answers to repeats of what was answered already, or on another session
         self._begun = self._last_answer = self._ended = self._begun_epoch = 0.0
         self._longest_gap = 0.0
         self._sent_at = array("d")
@@ -115,9 +118,21 @@ class Tally:
         self._longest_gap = max(self._longest_gap, now - self._last_answer)
         self._last_answer = self._ended = now
         self._answered_at.append(now)
-        if self.sent == self.answered:
-            self.settled.set()
+        self._settle()
         self._latency_ms.append((now - since) * 1000)
+
+    def on_owed(self) -> None:
+        """A repeat was sent that no answer on its way can be for."""
+        self.owed += 1
+        self.settled.clear()
+
+    def on_repaid(self) -> None:
+        self.owed -= 1
+        self._settle()
+
+    def _settle(self) -> None:
+        if self.sent == self.answered and not self.owed:
+            self.settled.set()
 
     def progress(self, now: float) -> Progress:
         fresh = sorted(self._latency_ms[self._shown :])
@@ -156,6 +171,7 @@ class Tally:
             self._answers(),
             self.reversals,
             self.advices,
+            self.owed,
         )
 
     def _answers(self) -> list[Answer]:

@@ -1,8 +1,10 @@
 """The injector's terminals: each has one connection and one message outstanding at a time.
 
-What is not answered is repeated, or reversed, as `Habits` say. An advice or reversal is repeated until it is answered.
+What is not answered is repeated, or reversed, or both, as `Habits` say. An advice or reversal is repeated until it is
+answered. Some messages are sent twice whatever comes of them: the repeat crosses its answer, or follows it.
 """
 
+import asyncio
 import heapq
 import itertools
 import random
@@ -20,25 +22,33 @@ from tools.measure import Tally
 
 SWITCH_NII = b"\x00\x03"  # the network that terminals address in their TPDU
 SETTLED_MAX = 8  # messages of a terminal to which another answer may come
+REPEAT_WITHIN_S = 0.05  # of what is sent twice
 
 
 class Habits(msgspec.Struct, frozen=True, kw_only=True):
     """What terminals do beside asking. Shares are of 1."""
 
     repeat_after_s: float = 0.0  # a request that is not answered is repeated; 0: never
-    reverse_after_s: tuple[float, float] = (0.0, 0.0)  # or given up and reversed; from and to, by terminal; 0: never
+    reverse_after_s: tuple[float, float] = (
+        0.0,
+        0.0,
+    )  # then, or at once, given up and reversed; from and to, by terminal
     advices: float = 0.0  # sales that were done without asking, of which an advice tells
     cancels: float = 0.0  # approvals that are reversed, since nothing could be dispensed
+    repeats: float = 0.0  # messages that are sent again soon after, answered or not
 
 
 class Pending(msgspec.Struct):
-    """A message that waits. since: what its latency is measured from."""
+    """A message that waits. since: what its latency is measured from. owed: a repeat was sent after its last answer."""
 
     request: CardRequest
     key: tuple[str, str]
     since: float
     messages: int = 1  # sent, repeats included
     answers: int = 0
+    repeated: bool = False  # after silence
+    reversed: bool = False
+    owed: bool = False
 
 
 class Terminals(Fleet):
@@ -83,8 +93,9 @@ class Terminals(Fleet):
 
     def await_answer(self, terminal: "Terminal", pending: Pending, now: float) -> None:
         """The terminal acts again when its patience ends before the answer comes."""
-        if terminal.patience_s:
-            heapq.heappush(self._waiting, (now + terminal.patience_s, next(self._order), terminal, pending))
+        patience_s = terminal.patience_s(pending)
+        if patience_s:
+            heapq.heappush(self._waiting, (now + patience_s, next(self._order), terminal, pending))
 
     def lose_patience(self, now: float) -> None:
         """Repeat or reverse what has waited too long."""
@@ -98,7 +109,7 @@ class Terminal:
 
     def __init__(self, fleet: Terminals, number: int, template: CardTemplate) -> None:
         self.terminal_id = f"T{number:07d}"
-        self.patience_s = fleet.habits.repeat_after_s or fleet.dice.uniform(*fleet.habits.reverse_after_s)
+        self._reverse_after_s = fleet.dice.uniform(*fleet.habits.reverse_after_s)
         self._fleet = fleet
         self._template = template
         self._tpdu = b"\x60" + SWITCH_NII + (number % 0xFFFF + 1).to_bytes(2, "big")
@@ -127,6 +138,19 @@ class Terminal:
         self._pending = pending
         self._send(request.payload, pending, now, request.mti)
         self._fleet.await_answer(self, pending, now)
+        if self._fleet.habits.repeats and self._fleet.dice.random() < self._fleet.habits.repeats:
+            delay_s = self._fleet.dice.uniform(0, REPEAT_WITHIN_S)
+            asyncio.get_running_loop().call_later(delay_s, self._send_twice, pending)
+
+    def patience_s(self, pending: Pending) -> float:
+        """How long the terminal waits from its last message on; 0: for ever."""
+        repeat_after_s = self._fleet.habits.repeat_after_s
+        return self._reverse_after_s if self._gives_up(pending) else repeat_after_s or self._reverse_after_s
+
+    def _gives_up(self, pending: Pending) -> bool:
+        """Whether what comes after more silence is a reversal."""
+        habits, asks = self._fleet.habits, pending.request.mti == REQUEST
+        return asks and bool(self._reverse_after_s) and (pending.repeated or not habits.repeat_after_s)
 
     def lose_patience(self, pending: Pending, now: float) -> None:
         """A request is given up where it is to be reversed; anything else is sent again."""
@@ -135,19 +159,36 @@ class Terminal:
         if self._connection is None:
             self._fleet.await_answer(self, pending, now)
             return
-        if not self._fleet.habits.repeat_after_s and pending.request.mti == REQUEST:
+        if self._gives_up(pending):
             self._settled.append(pending)
-            self._reverse(pending.request, pending.since, now)
+            self._reverse(pending, pending.since, now)
             return
+        pending.repeated = True
+        self._repeat(pending, now)
+        self._fleet.await_answer(self, pending, now)
+
+    def _send_twice(self, pending: Pending) -> None:
+        """The repeat that nothing asked for, unless the terminal has reversed meanwhile what it would repeat."""
+        if pending.reversed or self._connection is None or self._fleet.closing:
+            return
+        if pending is not self._pending:
+            if pending not in self._settled:
+                self._settled.append(pending)
+            pending.owed = True
+            self._fleet.tally.on_owed()
+        self._repeat(pending, time.monotonic())
+
+    def _repeat(self, pending: Pending, now: float) -> None:
         pending.messages += 1
         self._fleet.tally.repeats += 1
         self._send(pending.request.repeat, pending, now, pending.request.repeat_mti)
-        self._fleet.await_answer(self, pending, now)
 
-    def _reverse(self, request: CardRequest, since: float, now: float) -> None:
+    def _reverse(self, pending: Pending, since: float, now: float) -> None:
         fleet = self._fleet
         fleet.tally.reversals += 1
-        self._begin(fleet.advices.reversal(request, self._next_stan(), fleet.clock.at(time.time())), since, now)
+        pending.reversed = True
+        times = fleet.clock.at(time.time())
+        self._begin(fleet.advices.reversal(pending.request, self._next_stan(), times), since, now)
 
     def _send(self, payload: bytes, pending: Pending, now: float, mti: str) -> None:
         assert self._connection
@@ -173,6 +214,9 @@ class Terminal:
             code = self._code(payload, settled)
             if code is not None and settled.answers < settled.messages:
                 settled.answers += 1
+                if settled.owed:
+                    settled.owed = False
+                    fleet.tally.on_repaid()
                 self._note(offset, length, now, settled, code, "answer to a repeat, or late")
                 return
         fleet.tally.unexpected += 1
@@ -190,7 +234,7 @@ class Terminal:
         asked = pending.request.mti == REQUEST
         if asked and code == APPROVED and fleet.habits.cancels and fleet.dice.random() < fleet.habits.cancels:
             fleet.tally.on_sent(now)
-            self._reverse(pending.request, now, now)
+            self._reverse(pending, now, now)
         else:
             fleet.idle.append(self)
         fleet.tally.on_answer(pending.since, now, asked and code == APPROVED)
@@ -207,6 +251,6 @@ class Terminal:
         fleet = self._fleet
         if self in fleet.idle:
             fleet.idle.remove(self)
-        if not self.patience_s:
+        if self._pending is not None and not self.patience_s(self._pending):
             self._pending = None  # nobody will ask again: it stays lost, the terminal goes on
         fleet.on_end(self, how)

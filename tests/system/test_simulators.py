@@ -17,6 +17,7 @@ import pytest
 
 from messages.iso20022 import load_schemas, parse
 from tools.audit import audit
+from tools.evidence import read_messages
 from tools.inject import Injector, InjectorConfig
 from tools.judge import Verdict
 from tools.ledger import FILE, Ledger, Posting, read_ledger
@@ -140,6 +141,37 @@ def test_both_answers_to_a_repeat_that_was_not_needed_are_taken(tmp_path: Path) 
     result = run(tmp_path, ("--delay-ms", "250..300"), traffic="cards", rate=60.0, repeat_after_ms=150.0)
     assert result.repeats > 0
     assert result.lost == result.unexpected == 0
+
+
+def test_what_is_not_heard_is_repeated_once_and_then_reversed(tmp_path: Path) -> None:
+    result = run(
+        tmp_path, ("--drop", "0.4"), traffic="cards", repeat_after_ms=100.0, reverse_after_ms=(50.0, 150.0), drain_s=5.0
+    )
+    verdict = judge(tmp_path)
+    assert result.lost == result.unexpected == 0
+    assert verdict.lost == verdict.ledger_mismatch == verdict.unexpected == 0
+    assert result.reversals == verdict.reversed > 0
+    assert result.repeats == verdict.repeats > result.reversals
+    sent: dict[str, list[str]] = {}
+    for seen in read_messages(tmp_path / "inject", pytest.fail):
+        if seen.outward:
+            sent.setdefault(seen.facts.key[1], []).append(seen.facts.type)
+    reversed_ = [types for types in sent.values() if "0420" in types]
+    assert all(types[:3] == ["0200", "0201", "0420"] for types in reversed_)
+    assert ["0200", "0201"] in sent.values(), "an answered repeat is not reversed"
+
+
+@pytest.mark.parametrize("rails", ["cards", "transfers"])
+def test_a_share_of_all_messages_is_sent_twice_and_hosts_that_do_not_know_repeats_are_found(
+    tmp_path: Path, rails: str
+) -> None:
+    slow = ("--delay-ms", "0..50")  # some repeats come before their answer, some after it
+    result = run(tmp_path, slow, slow, traffic=rails, repeats=0.5)
+    verdict = judge(tmp_path)
+    assert result.sent / 4 < result.repeats == verdict.repeats < result.sent
+    assert result.lost == result.repeats_lost == result.unexpected == verdict.lost == 0
+    assert 0 < verdict.duplicated <= verdict.repeats
+    assert (verdict.unexpected > 0) == (rails == "cards"), "another approval code, and an approval after a decline"
 
 
 def test_a_host_that_goes_away_is_a_cut_connection(tmp_path: Path) -> None:
