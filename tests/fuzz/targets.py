@@ -383,9 +383,7 @@ def operated() -> tuple[Control, Failures]:
         mirror=part, succession=part, keys=part, journal=part, metrics=part, settle=lambda word: None, reload=reload,
     )  # fmt: skip
     failures = Failures()
-    logger = logging.getLogger("switch.ops")
-    logger.propagate = False
-    logger.addHandler(failures)
+    logging.getLogger("switch.ops").addHandler(failures)
     return Control(node), failures
 
 
