@@ -43,7 +43,3 @@ def masked(pan: str) -> str:
 def text(value: str) -> str:
     """A value that any database takes: printable (PostgreSQL refuses NUL), without the blanks that fill it, bounded."""
     return "".join(c if c.isprintable() else "?" for c in value.strip()[:TEXT_MAX])
-
-
-def number(digits: str | None) -> int | None:
-    return min(int(digits), NUMBER_MAX) if digits is not None and digits.isdecimal() else None

@@ -7,7 +7,7 @@ import msgspec
 
 from switch.core.rules import Limits, Link, Route, Rules, RulesError, StandIn, check
 from switch.core.wires import wires
-from switch.mirror.settings import EtcdSettings
+from switch.mirror.settings import EtcdSettings, password_in
 
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,7 +41,7 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def password(self) -> str:
         """Raises OSError when its file cannot be read."""
-        return Path(self.password_file).read_text().splitlines()[0] if self.password_file else ""
+        return password_in(self.password_file)
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,7 +1,8 @@
 """What the journal says of an ISO 8583 request or advice: from its record and the content of its outcome, masked."""
 
-from messages.facts import Facts, masked, number, text
+from messages.facts import NUMBER_MAX, Facts, masked, text
 from messages.iso8583.dialect import Iso8583
+from messages.iso8583.money import holds_currency, money
 from messages.iso8583.record import unpack
 from messages.message import MessageError, Outcome
 
@@ -9,17 +10,19 @@ from messages.message import MessageError, Outcome
 def facts(original: bytes, outcome: Outcome | None) -> Facts:
     """Both are records (record.py), each of the dialect that it names. Raises MessageError for an original that is none."""
     record = unpack(original)
-    request = record.message().fields
+    message = record.message()
+    request = message.fields
     decided = _decided(outcome)
     answer = decided.fields if decided is not None else {}
-    amount, approved = number(request.get(4)), number(answer.get(4))
+    currency, amount = _money(message)
+    approved = _money(decided)[1] if decided is not None else None
     return Facts(
         type=record.mti,
         processing_code=text(request.get(3, "")),
         pan=masked(request.get(2, "") or record.pan),
         amount=amount,
         approved_amount=approved if approved != amount else None,
-        currency=text(request.get(49, "")),
+        currency=text(currency),
         stan=text(request.get(11, "")),
         rrn=text(request.get(37, "") or answer.get(37, "")),
         transmission=text(request.get(7, "")),
@@ -31,6 +34,11 @@ def facts(original: bytes, outcome: Outcome | None) -> Facts:
         acquirer=text(request.get(32, "")),
         approval_code=text(answer.get(38, "")),
     )
+
+
+def _money(message: Iso8583) -> tuple[str, int | None]:
+    currency, amount = money(message.fields, holds_currency(message.dialect))
+    return currency, min(amount, NUMBER_MAX) if amount is not None else None
 
 
 def _decided(outcome: Outcome | None) -> Iso8583 | None:

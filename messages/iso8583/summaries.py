@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from messages.iso8583.dialect import Dialect
 from messages.iso8583.keys import INSTITUTIONS, field_numbers, key_of, unfilled
+from messages.iso8583.money import holds_currency, money
 from messages.iso8583.mti import is_confirmation, is_reversal
 from messages.iso8583.options import Iso8583Options
 from messages.iso8583.profiles import Profile, Profiles
@@ -22,7 +23,6 @@ _PARTIAL_REVERSAL = "401"
 # of a previously approved authorization: the amount is the same, or differs (1993 annex A.4)
 _COMPLETIONS = ("201", "202")
 _REPLACEMENT = 95  # of 1987: replacement amounts
-_AMOUNT_2003 = 16  # digits of DE4 in 2003: currency 3, minor unit 1, amount 12
 
 
 class Summaries:
@@ -41,8 +41,7 @@ class Summaries:
         self._numbers = self._identifying(options.original)
         self._others = frozenset(self._numbers) - {11}
         self._filled = bool(set(self._numbers) & set(INSTITUTIONS))
-        field = dialect.fields.get(4)
-        self._with_currency = field is not None and field.notation.length == _AMOUNT_2003
+        self._with_currency = holds_currency(dialect)
         self._rows: dict[tuple[str, str], tuple[str, int, str, bool]] = {}
 
     def _identifying(self, names: tuple[str, ...]) -> tuple[int, ...]:
@@ -52,13 +51,8 @@ class Summaries:
         return tuple(int(name) for name in RULES[self._dialect.version].original if int(name) in fields)
 
     def money(self, fields: Mapping[int, str]) -> tuple[str, int | None]:
-        """Currency as on the wire, and the amount in its minor units: DE49 and DE4; in 2003 both are in DE4."""
-        amount = fields.get(4)
-        if self._with_currency:
-            if amount is None or not amount.isdecimal():
-                return "", None
-            return amount[:3], int(amount[4:])
-        return fields.get(49, ""), int(amount) if amount is not None and amount.isdecimal() else None
+        """Currency as on the wire, and the amount in its minor units."""
+        return money(fields, self._with_currency)
 
     def of(self, mti: str, kind: Kind, fields: Mapping[int, str], currency: str, amount: int | None) -> Summary:
         """The summary of a request or advice. A DE90 or DE56 that cannot be divided names nothing."""

@@ -34,6 +34,9 @@ TABLE = sa.Table(
     ),
 )
 
+# of a damaged file SQLite's module also says that a name is no UTF-8 (ValueError), or that there is no memory for it
+FAULTS = (SQLAlchemyError, OSError, ValueError, MemoryError)
+
 
 class StoreError(OSError):
     """The database did not take or give rows. The text has no value of a row."""
@@ -45,22 +48,12 @@ class Store:
     def __init__(self, url: str, password: str = "", timeout_s: int = 10) -> None:
         """Raises StoreError for a URL that is not of a database we know."""
         try:
-            parsed = sa.make_url(url)
-        except SQLAlchemyError:
+            self._engine = _engine(url, password, timeout_s)
+        except (SQLAlchemyError, ValueError):  # ValueError: a port or an argument that is no number
             raise StoreError("not a URL of SQLAlchemy") from None
-        kind = parsed.get_backend_name()
-        if kind not in INSERT:
-            raise StoreError(f"journal in {kind}: it is one of {', '.join(INSERT)}")
-        if kind == "postgresql":
-            parsed = parsed.set(drivername="postgresql+psycopg")
-        if password:
-            parsed = parsed.set(password=password)
-        self.name = parsed.render_as_string(hide_password=True)
+        kind = self._engine.url.get_backend_name()
+        self.name = self._engine.url.render_as_string(hide_password=True)
         self._insert = INSERT[kind](TABLE).on_conflict_do_nothing()
-        arguments = _postgresql(timeout_s) if kind == "postgresql" else {"timeout": timeout_s}
-        self._engine = sa.create_engine(
-            parsed, pool_size=1, max_overflow=0, pool_pre_ping=True, hide_parameters=True, connect_args=arguments
-        )
         if kind == "sqlite":
             sa.event.listen(self._engine, "connect", _durable)
         self._made = False
@@ -73,7 +66,7 @@ class Store:
                 self._put(rows)
             except (DataError, ValueError, OverflowError):
                 self._put_singly(rows)
-        except (SQLAlchemyError, OSError) as error:
+        except FAULTS as error:
             self._made = False  # it may come back as another
             raise StoreError(_describe(error)) from None
 
@@ -94,8 +87,10 @@ class Store:
                 if not sa.inspect(connection).has_table(TABLE.name):
                     return
                 for row in connection.execution_options(yield_per=batch).execute(wanted.order_by(*order)):
-                    yield Row(**row._mapping)
-        except (SQLAlchemyError, OSError) as error:
+                    yield _row(row)
+        except StoreError:
+            raise
+        except FAULTS as error:
             raise StoreError(_describe(error)) from None
 
     def close(self) -> None:
@@ -119,6 +114,22 @@ class Store:
                 self._put([bare(row)])
 
 
+def _engine(url: str, password: str, timeout_s: int) -> sa.Engine:
+    """Raises StoreError, and SQLAlchemyError or ValueError for what is no URL."""
+    parsed = sa.make_url(url)
+    kind = parsed.get_backend_name()
+    if kind not in INSERT:
+        raise StoreError(f"journal in {kind}: it is one of {', '.join(INSERT)}")
+    if kind == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if password:
+        parsed = parsed.set(password=password)
+    arguments = _postgresql(timeout_s) if kind == "postgresql" else {"timeout": timeout_s}
+    return sa.create_engine(
+        parsed, pool_size=1, max_overflow=0, pool_pre_ping=True, hide_parameters=True, connect_args=arguments
+    )
+
+
 def _postgresql(timeout_s: int) -> dict[str, Any]:
     """libpq's: a server or a path that is silent ends the connection instead of keeping a thread."""
     return {
@@ -134,6 +145,14 @@ def _durable(connection: Any, _: Any) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.close()
+
+
+def _row(columns: Sequence[Any]) -> Row:
+    """SQLite holds any type in any column. The error names the column and no value."""
+    try:
+        return msgspec.convert(dict(zip(Row.__struct_fields__, columns, strict=True)), Row)
+    except msgspec.ValidationError as error:
+        raise StoreError(f"a row that the switch has not written: {error}") from None
 
 
 def _describe(error: Exception) -> str:

@@ -136,15 +136,23 @@ class Client:
     async def authenticate(self) -> None:
         """Get a new token for the configured user; without one, nothing. An endpoint that does not answer is left.
 
-        Raises MirrorError when the password is wrong at the start; later the switch holds until an operator mends it.
+        Raises MirrorError when the password is wrong, or cannot be read, at the start; later the switch holds until an
+        operator mends it.
         """
         settings = self.settings
         if not settings.user:
             return
         endpoint = self.endpoint
         try:
+            password = settings.password()
+        except OSError as error:
+            if self.cluster_id == 0:
+                raise MirrorError(f"no password for etcd's user {settings.user}: {error}") from None
+            log.warning("etcd.no_password user=%s reason=%s", settings.user, error)
+            return
+        try:
             response = await endpoint.auth.Authenticate(
-                etcdrpc.AuthenticateRequest(name=settings.user, password=settings.password()),
+                etcdrpc.AuthenticateRequest(name=settings.user, password=password),
                 timeout=settings.call_timeout_ms / 1000,
             )
         except grpc.aio.AioRpcError as error:

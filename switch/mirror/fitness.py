@@ -22,13 +22,14 @@ SNAPSHOT_COUNT_MAX = 10_000
 SNAPSHOT_COUNT_DEFAULT = {"3.4.": 100_000, "3.5.": 100_000}  # later ones: 10,000
 QUOTA_BYTES_MIN = 512 * 1024 * 1024
 HTTP_TIMEOUT_S = 1.0
+HTTP_BYTES_MAX = 8 * 1024 * 1024  # of an answer; etcd's metrics are some 200 KB
 
 
 def version_warning(version: str) -> str | None:
     """What is wrong with an etcd of this version, or None."""
-    match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
+    match = re.match(r"(\d{1,6})\.(\d{1,6})\.(\d{1,6})(?!\d)", version)
     if match is None:
-        return f"etcd says version {version!r}, which is not known here"
+        return f"etcd says version {version[:40]!r}, which is not known here"
     line, patch = (int(match[1]), int(match[2])), int(match[3])
     if line < min(SOUND):
         return f"etcd {version} is too old: upgrade to 3.4.{SOUND[3, 4]} or later"
@@ -41,7 +42,7 @@ def version_warning(version: str) -> str | None:
 def snapshot_count_warning(version: str, cmdline: list[str]) -> str | None:
     """`--snapshot-count` as the process was started with it; it decides how much of the log etcd keeps in memory."""
     text = " ".join(cmdline)
-    match = re.search(r"--?snapshot-count[= ](\d+)", text)
+    match = re.search(r"--?snapshot-count[= ](\d{1,18})", text)
     default = next((count for line, count in SNAPSHOT_COUNT_DEFAULT.items() if version.startswith(line)), 0)
     count = int(match[1]) if match else default
     if count <= SNAPSHOT_COUNT_MAX:
@@ -52,7 +53,7 @@ def snapshot_count_warning(version: str, cmdline: list[str]) -> str | None:
 
 def quota_warning(metrics: str) -> str | None:
     """`--quota-backend-bytes` from etcd's metrics."""
-    match = re.search(r"^etcd_server_quota_backend_bytes (\S+)$", metrics, re.MULTILINE)
+    match = re.search(r"^etcd_server_quota_backend_bytes (\d{1,18}(?:\.\d{1,18})?(?:e\+\d\d)?)$", metrics, re.MULTILINE)
     if match is None:
         return "etcd does not say its quota: check --quota-backend-bytes"
     quota = int(float(match[1]))
@@ -80,10 +81,9 @@ async def _examine_endpoint(client: Client, endpoint: Endpoint) -> tuple[str, li
         return "", [f"{endpoint.url}: {describe(error)}"]
     warnings = [version_warning(status.version)]
     try:
-        cmdline, figures = await asyncio.to_thread(_settings, endpoint.url, _tls(client))
-        warnings.append(snapshot_count_warning(status.version, cmdline))
-        warnings.append(quota_warning(figures))
-    except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:  # it may die in the midst of its answer
+        told = await asyncio.to_thread(_settings, endpoint.url, _tls(client))
+        warnings += settings_warnings(status.version, *told)
+    except (OSError, http.client.HTTPException, ValueError) as error:  # it may die in the midst of its answer
         warnings.append(
             f"cannot read its settings over HTTP ({type(error).__name__}): check --snapshot-count and the quota"
         )
@@ -96,15 +96,25 @@ class _Variables(msgspec.Struct):
     cmdline: list[str]
 
 
-def _settings(url: str, context: ssl.SSLContext | None) -> tuple[list[str], str]:
-    """How the member was started (expvar) and its metrics. Blocks: for a thread.
+def settings_warnings(version: str, variables: bytes, metrics: bytes) -> list[str]:
+    """What is wrong with the settings, by `/debug/vars` and `/metrics`. Raises ValueError for what etcd would not say."""
+    try:
+        cmdline = msgspec.json.decode(variables, type=_Variables).cmdline
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # msgspec lets the latter two through
+        raise ValueError("not the variables of etcd") from None
+    found = [snapshot_count_warning(version, cmdline), quota_warning(metrics.decode(errors="replace"))]
+    return [warning for warning in found if warning]
 
-    Raises OSError, HTTPException (the answer broke off), MsgspecError (not what etcd would say).
+
+def _settings(url: str, context: ssl.SSLContext | None) -> tuple[bytes, bytes]:
+    """`/debug/vars`, how the member was started, and its metrics. Blocks: for a thread.
+
+    Raises OSError, HTTPException (the answer broke off).
     """
     with urllib.request.urlopen(f"{url}/debug/vars", timeout=HTTP_TIMEOUT_S, context=context) as response:
-        variables = msgspec.json.decode(response.read(), type=_Variables)
+        variables = response.read(HTTP_BYTES_MAX)
     with urllib.request.urlopen(f"{url}/metrics", timeout=HTTP_TIMEOUT_S, context=context) as response:
-        return variables.cmdline, response.read().decode(errors="replace")
+        return variables, response.read(HTTP_BYTES_MAX)
 
 
 def _tls(client: Client) -> ssl.SSLContext | None:

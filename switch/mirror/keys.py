@@ -28,9 +28,12 @@ def decode_fence(value: bytes) -> Fence:
     """Raises LogBroken for what no mirror has written."""
     try:
         incarnation, sequence, token = value.decode().split(" ")
-        return Fence(int(incarnation), int(sequence), token)
+        fence = Fence(int(incarnation), int(sequence), token)
+        if fence.encode() != value:  # "+1" or "01": appends compare bytes, so none would ever succeed
+            raise ValueError("written otherwise")
     except ValueError as error:
         raise LogBroken(f"not a fence: {value[:64]!r}") from error
+    return fence
 
 
 class Position(msgspec.Struct, frozen=True, gc=False):
@@ -76,9 +79,12 @@ class Keys:
         """The inverse of `entry`; raises LogBroken for any other key."""
         try:
             node, incarnation, sequence = key[len(self.log) :].decode().split("/")
-            return Position(node, int(incarnation), int(sequence))
+            position = Position(node, int(incarnation), int(sequence))
+            if node not in NODES or not position.incarnation or self.entry(position) != key:
+                raise ValueError("written otherwise")
         except ValueError as error:
-            raise LogBroken(f"not a key of the log: {key!r}") from error
+            raise LogBroken(f"not a key of the log: {key[:128]!r}") from error
+        return position
 
     def chunk(self, index: int, number: int) -> bytes:
         return self.chunks_of(index) + f"{number:06d}".encode()

@@ -11,11 +11,12 @@ import msgspec
 from etcd3 import etcdrpc
 
 from .client import Client
-from .errors import Unavailable
+from .errors import LogBroken, Unavailable
 from .keys import Keys
 from .requests import absent, found, get, get_range, put, transaction
 
 log = logging.getLogger("switch.mirror")
+_decode_facts = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def process_facts() -> dict[str, Any]:
@@ -96,8 +97,11 @@ class Presence:
             await self._client.call(lambda endpoint: endpoint.lease.LeaseRevoke, request, patience_s=1.0)
 
     async def nodes(self) -> dict[str, dict[str, Any]]:
-        """The nodes that are present and what they say of themselves. Raises Unavailable."""
+        """The nodes that are present and what they say of themselves. Raises Unavailable, LogBroken."""
         request = transaction([get_range(self._keys.nodes, self._keys.nodes_end)])
         response = await self._client.call(lambda endpoint: endpoint.kv.Txn, request, patience_s=1.0)
         start = len(self._keys.nodes)
-        return {kv.key[start:].decode(): msgspec.json.decode(kv.value) for kv in found(response, 0)}
+        try:
+            return {kv.key[start:].decode(): _decode_facts(kv.value) for kv in found(response, 0)}
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # msgspec lets the latter two through
+            raise LogBroken(f"{self._keys.nodes.decode()} has what no node says ({type(error).__name__})") from None

@@ -81,6 +81,8 @@ class Replica:
         if self.incarnation and self.node not in listing.fences:
             raise FenceMissing(f"{self._keys.fence(self.node).decode()} is gone")
         pointer = self._snapshots.decode(listing.pointer) if listing.pointer else None
+        if pointer is not None and pointer.index > listing.head:
+            raise LogBroken(f"the snapshot reaches to entry {pointer.index}, but the log ends at {listing.head}")
         if pointer is not None and pointer.index > self.index and (self.index == 0 or listing.first > self.index + 1):
             loaded = await self._snapshots.read(pointer)
             if loaded is None and pointer.index == self._incomplete:

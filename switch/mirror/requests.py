@@ -5,6 +5,8 @@ from typing import Any
 
 from etcd3 import etcdrpc
 
+from .errors import LogBroken
+
 _Compare = etcdrpc.Compare
 
 
@@ -52,5 +54,7 @@ def transaction(success: Iterable[Any], guards: Iterable[Any] = (), failure: Ite
 
 
 def found(response: Any, number: int) -> list[Any]:
-    """The key-values that the transaction's operation of that number has read."""
+    """The key-values that the transaction's operation of that number has read. Raises LogBroken where it has none."""
+    if number >= len(response.responses):
+        raise LogBroken(f"etcd has answered {len(response.responses)} operations of a transaction and not number {number}")
     return list(response.responses[number].response_range.kvs)

@@ -25,4 +25,17 @@ class EtcdSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     def password(self) -> str:
         """The password for `user`; raises OSError when its file cannot be read."""
-        return Path(self.password_file).read_text().splitlines()[0] if self.password_file else ""
+        return password_in(self.password_file)
+
+
+def password_in(path: str) -> str:
+    """The first line of a password file; "" where none is named. Raises OSError when it cannot be read, or has no such line."""
+    if not path:
+        return ""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise OSError(f"{path}: the byte at {error.start} is not UTF-8") from None
+    if not lines or not lines[0]:
+        raise OSError(f"{path}: its first line is to be the password, and is empty")
+    return lines[0]

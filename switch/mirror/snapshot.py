@@ -7,12 +7,12 @@ it looked which segments are there. So no pointer ever names a segment that some
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from .client import Client
-from .errors import Unavailable
+from .errors import LogBroken, Unavailable
 from .keys import Keys
 from .requests import absent, delete, found, get, get_range, put, transaction, unchanged
 from .sealing import Sealer
@@ -20,6 +20,7 @@ from .sealing import Sealer
 log = logging.getLogger("switch.mirror")
 
 CHUNK_BYTES_MAX = 1024 * 1024
+CHUNKS_MAX = 999_999  # six digits of a key
 PAGE_VALUES = 16  # read in one transaction: at most 16 MiB
 DELETIONS_MAX = 100  # in one transaction; etcd allows 128 operations
 PATIENCE_S = 10.0  # for one call, while a snapshot is written
@@ -28,9 +29,9 @@ PATIENCE_S = 10.0  # for one call, while a snapshot is written
 class Pointer(msgspec.Struct, frozen=True, array_like=True):
     """What `snapshot` holds, sealed: the newest whole snapshot."""
 
-    index: int
-    chunks: int
-    segments: tuple[str, ...]
+    index: Annotated[int, msgspec.Meta(ge=0)]
+    chunks: Annotated[int, msgspec.Meta(ge=0, le=CHUNKS_MAX)]
+    segments: tuple[Annotated[str, msgspec.Meta(pattern="^[^/]+$")], ...]
 
 
 class Snapshots:
@@ -41,8 +42,12 @@ class Snapshots:
         self._busy = asyncio.Lock()
 
     def decode(self, value: bytes) -> Pointer:
-        """Raises Unsealable."""
-        return msgspec.msgpack.decode(self._sealer.open(self._keys.pointer, value), type=Pointer)
+        """Raises Unsealable, and LogBroken for what no pair has written."""
+        plain = self._sealer.open(self._keys.pointer, value)
+        try:
+            return msgspec.msgpack.decode(plain, type=Pointer)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # msgspec lets the latter two through
+            raise LogBroken(f"{self._keys.pointer.decode()} names no snapshot ({type(error).__name__})") from None
 
     async def read(self, pointer: Pointer) -> tuple[list[bytes], dict[str, bytes]] | None:
         """The chunks and segments; None if a newer snapshot has replaced them meanwhile."""

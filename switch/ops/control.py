@@ -96,13 +96,13 @@ def advices(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
 
 def settle(node: "Node", request: dict[str, Any]) -> dict[str, Any]:
     """A parked advice is tried again (`retry`), or let go since it was settled by other means."""
-    number = request.get("id")
-    if not isinstance(number, int):
-        raise ValueError("give the number of an advice as id, and retry as true or false")
+    number, retry = request.get("id"), request.get("retry")
+    if type(number) is not int or type(retry) is not bool:
+        raise ValueError("settle wants an id, which is a number, and retry, true or false")
     advice = node.engine.state.advices.get(number)
     if advice is None or not advice.parked:
         raise ValueError(f"there is no parked advice {number}: see the parked ones with advices --parked")
-    node.settle(Settle(number, bool(request.get("retry"))))
+    node.settle(Settle(number, retry))
     return {}
 
 
@@ -193,7 +193,7 @@ class Control:
         try:
             request = msgspec.json.decode(line, type=dict[str, Any])
             command = COMMANDS[str(request.get("command"))]
-        except (msgspec.MsgspecError, KeyError, RecursionError):  # the last: nested without end
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError):  # msgspec lets the middle two through
             return {"ok": False, "error": f"commands are {', '.join(COMMANDS)}"}
         try:
             return {"ok": True, **command(self._node, request)}

@@ -47,7 +47,7 @@ def ask(config: Path, node: str, command: str, **arguments: Any) -> dict[str, An
             sock.connect(str(path))
             sock.sendall(json.dumps({"command": command, **arguments}).encode() + b"\n")
             answer: dict[str, Any] = json.loads(sock.makefile().readline())
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: it ended in the midst of its answer
         raise SystemExit(f"node {node} does not answer at {path} ({error}): does it run?") from None
     if not answer.pop("ok"):
         raise SystemExit(answer["error"])

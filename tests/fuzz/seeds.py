@@ -4,13 +4,19 @@ They are made of the samples of the unit tests, and kept in the repository, so t
 inputs that once broke a promise stand beside them. Nothing random goes in: the same files come out each time.
 """
 
+import json
+import sqlite3
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import engines
+import msgspec
 import targets
 import test_iso8583_jpos as jpos
 import test_iso20022_codec as transfers
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from etcd3 import etcdrpc
 from iso8583_samples import APPROVALS, purchase_mti, sample
 
 from messages.framing import Framer
@@ -22,6 +28,9 @@ from switch.core import snapshot
 from switch.core.originals import Standing
 from switch.core.records import Waiter
 from switch.core.sealed import Sealed
+from switch.journal.rows import Row
+from switch.mirror.keys import Fence, Position
+from switch.mirror.snapshot import Pointer
 from switch.sessions import handover_messages as h
 
 HERE = Path(__file__).parent
@@ -183,8 +192,8 @@ def snapshots() -> Seeds:
     return {"empty": empty, "waiting": waiting, "finished": _snapshot(pair.state)}
 
 
-def _snapshot(state: object) -> bytes:
-    before, state.index = state.index, 1  # type: ignore[attr-defined]
+def _snapshot(state: object, index: int = 1) -> bytes:
+    before, state.index = state.index, index  # type: ignore[attr-defined]
     (chunk,) = snapshot.View(state).chunks()  # type: ignore[arg-type]
     state.index = before  # type: ignore[attr-defined]
     return chunk
@@ -217,6 +226,11 @@ key_file = "keys"
 [etcd]
 endpoints = ["127.0.0.1:2379"]
 """
+JOURNAL = """[journal]
+url = "%s"
+[limits]
+journal_waiting_max = 100
+"""
 LINKS = """[[link]]
 name = "terminals"
 listen = { a = "0.0.0.0:7001", b = "0.0.0.0:7002" }
@@ -248,6 +262,194 @@ targets = ["issuer"]
 """
 
 
+# --- what etcd answers: each answer with its size before it, as targets.Answers reads them
+
+FENCES = {"a": Fence(2, 3, "0123456789abcdef"), "b": Fence(1, 1, "dead")}
+
+
+def _sized(*answers: Any) -> bytes:
+    encoded = [answer.SerializeToString(deterministic=True) for answer in answers]
+    return b"".join(len(each).to_bytes(2, "big") + each for each in encoded)
+
+
+def _header(revision: int) -> Any:
+    return etcdrpc.ResponseHeader(cluster_id=7, member_id=1, revision=revision)
+
+
+def _txn(*found: list[dict[str, Any]], revision: int = 20) -> Any:
+    """An answer to a transaction: what each of its reads has found."""
+    response = etcdrpc.TxnResponse(header=_header(revision), succeeded=True)
+    for kvs in found:
+        response.responses.add().response_range.SetInParent()
+        for kv in kvs:
+            response.responses[-1].response_range.kvs.add(**kv)
+    return response
+
+
+def _kv(key: bytes, value: bytes = b"", revision: int = 20, version: int = 1) -> dict[str, Any]:
+    return {"key": key, "value": value, "mod_revision": revision, "version": version}
+
+
+def _entry(number: int, node: str = "a", incarnation: int = 2, sequence: int = 1) -> dict[str, Any]:
+    key = targets.KEYS.entry(Position(node, incarnation, sequence))
+    return _kv(key, p.encode_entry([p.Live(), p.Tick(1, 250, 9, 8, "0123456789abcdef")]), 10 + number)
+
+
+def _listing(head: int, entries: list[dict[str, Any]], pointer: bytes = b"", **fences: bytes) -> Any:
+    keys, listed = targets.KEYS, [{**each, "value": b""} for each in entries]
+    held = {node: fence.encode() for node, fence in FENCES.items()} | fences
+    return _txn(
+        [_kv(keys.head, b"", 10 + head, head)] if head else [], listed,
+        [_kv(keys.pointer, pointer)] if pointer else [],
+        *([_kv(keys.fence(node), value)] if value else [] for node, value in held.items()),
+    )  # fmt: skip
+
+
+def etcd_log() -> Seeds:
+    entries = [_entry(1), _entry(2, "b", 1), _entry(3, sequence=2), _entry(4, sequence=3)]
+    page = _txn(*([each] for each in entries))
+    empty = _snapshot(engines.Pair().state)
+    pointer, none = msgspec.msgpack.encode(Pointer(1, 1, ())), _listing(0, [], a=b"", b=b"")
+    beyond, further = _snapshot(engines.Pair().state, 9), msgspec.msgpack.encode(Pointer(9, 1, ()))
+    chunk = _txn([_kv(targets.KEYS.chunk(1, 0), empty)])
+    rest = _txn(*([each] for each in entries[1:]))
+    segment = msgspec.msgpack.encode(Pointer(1, 0, ("o1",)))
+    return {
+        "nothing": _sized(none),
+        "whole": _sized(_listing(4, entries), page),
+        "snapshot": _sized(_listing(4, entries[1:], pointer), chunk, rest),
+        "segment": _sized(_listing(4, entries[1:], segment), _txn([_kv(targets.KEYS.segment("o1"), b"\x90")]), rest),
+        "beyond": _sized(_listing(4, entries, further), _txn([_kv(targets.KEYS.chunk(9, 0), beyond)])),
+        "no-pointer": _sized(_listing(4, entries[1:], b"\xc1"), rest),
+        "many-chunks": _sized(_listing(4, entries[1:], msgspec.msgpack.encode((1, 1 << 62, ()))), rest),
+        "slash": _sized(_listing(4, entries[1:], msgspec.msgpack.encode((1, 0, ("a/b",)))), rest),
+        "truncated": _sized(_listing(4, entries), _txn([], [], [], []), _listing(4, entries), page),
+        "no-fence": _sized(_listing(4, entries, a=b"", b=b"")),
+        "no-fence-of-a-pair": _sized(_listing(4, entries, a=b"+2 3 token")),
+        "few-reads": _sized(_txn([_kv(targets.KEYS.head, b"", 14, 4)])),
+        "key-of-nobody": _sized(_listing(1, [_kv(targets.KEYS.log + b"a/2/1", b"", 11)]), _txn([_entry(1)])),
+    }
+
+
+def _events(*kvs: dict[str, Any], **more: Any) -> Any:
+    response = etcdrpc.WatchResponse(header=_header(20), **more)
+    for kv in kvs:
+        response.events.add().kv.SetInParent()
+        response.events[-1].kv.MergeFrom(type(response.events[-1].kv)(**kv))
+    return response
+
+
+def etcd_watch() -> Seeds:
+    head = targets.KEYS.head
+    two = [_entry(1), _kv(head, b"", 11, 1), _entry(2, "b", 1), _kv(head, b"", 12, 2)]
+    return {
+        "created": _sized(_events(created=True), _events(*two)),
+        "apart": _sized(_events(two[0]), _events(two[1])),
+        "gap": _sized(_events(two[0], _kv(head, b"", 11, 7))),
+        "compacted": _sized(_events(compact_revision=9)),
+        "cancelled": _sized(_events(canceled=True, cancel_reason="no leader")),
+        "back": _sized(_events(*two[:2], _entry(2, "b", 1), _kv(head, b"", 12, 2)), _events(*two)),
+        "life-of-nobody": _sized(_events(_entry(1, incarnation=0), _kv(head, b"", 11, 1))),
+        "stranger": _sized(_events(_kv(head + b"-", b"", 11), _kv(head, b"", 11, 1))),
+    }
+
+
+def etcd_nodes() -> Seeds:
+    facts = json.dumps({"boot_id": "b", "pid": 7, "start_ticks": 99, "incarnation": 1, "token": "t"}).encode()
+    nodes = targets.KEYS.nodes
+    return {
+        "both": _sized(_txn([_kv(nodes + b"a", facts), _kv(nodes + b"b", facts)])),
+        "none": _sized(_txn([])),
+        "no-json": _sized(_txn([_kv(nodes + b"a", b"{")])),
+        "no-object": _sized(_txn([_kv(nodes + b"a", b"[1]")])),
+        "no-utf-8": _sized(_txn([_kv(nodes + b"\xff", b'{"pid":"\xff"}')])),
+        "deep": _sized(_txn([_kv(nodes + b"a", b'{"a":' + b"[" * 3000)])),
+        "no-read": _sized(_txn()),
+    }
+
+
+def etcd_fitness() -> Seeds:
+    started = b'{"cmdline":["etcd","--snapshot-count","5000"],"memstats":{}}'
+    quota = b"# TYPE etcd_server_quota_backend_bytes gauge\netcd_server_quota_backend_bytes %s\n"
+    return {
+        "fit": b"3.5.28\n" + started + b"\n" + quota % b"2.147483648e+09",
+        "unfit": b"3.4.1\n" + started.replace(b"--snapshot-count", b"x") + b"\n" + quota % b"1.048576e+06",
+        "no-version": b"main\n" + started + b"\n",
+        "long-numbers": b"3.5." + b"1" * 1300 + b"\n" + started.replace(b"5000", b"5" * 1300) + b"\n" + quota % b"1e999",
+        "no-number": b"3.6.9\n" + started + b"\n" + quota % b"nan",
+        "no-json": b"3.6.9\n<html>\n<html>",
+        "no-utf-8": b"3.6.9\n" + started.replace(b"etcd", b"\xff") + b"\n",
+        "deep": b"3.6.9\n" + b'{"memstats":' + b"[" * 3000,
+    }
+
+
+# --- operators' side
+
+
+def control() -> Seeds:
+    asked = [{"command": name} for name in ("status", "sessions", "links", "totals", "advices", "metrics", "rotate-key")]
+    lines = {each["command"]: json.dumps(each).encode() + b"\n" for each in asked}
+    settle = {"command": "settle", "id": 1, "retry": True}
+    return {
+        **lines,
+        "settle": json.dumps(settle).encode() + b"\n" + json.dumps({**settle, "id": 99, "retry": False}).encode(),
+        "settle-nothing": b'{"command":"settle"}\n{"command":"settle","id":"7"}\n{"command":"settle","id":1e300}\n',
+        "reload": b'{"command":"reload"}\n',
+        "parked": b'{"command":"advices","parked":true}\n',
+        "two": lines["links"] + b"\n" + lines["sessions"],
+        "no-object": b'[1]\n"status"\n{"command":{}}\n',
+        "no-utf-8": b'{"command":"\xff"}\n' + lines["totals"],
+        "deep": b'{"command":' + b"[" * 2900 + b"\n" + lines["totals"],
+        "long": b" " * 3100 + b"\n" + lines["totals"],
+    }
+
+
+def journal() -> Seeds:
+    """Databases of small pages, so that a whole one is a short input."""
+    fields = msgspec.structs.fields(Row)
+    columns = ", ".join(f"{field.name} {'TEXT' if field.type is str else 'BIGINT'}" for field in fields)
+    plain: dict[str, Any] = {field.name: "" if field.type is str else 0 for field in fields}
+    plain |= {"pair": targets.JOURNAL_PAIR, "kind": "request", "pan": "411111******1111", "amount": None}
+    changed: dict[str, dict[str, Any]] = {
+        "row": {"number": 1}, "text-number": {"number": "first"}, "no-pair": {"kind": None},
+        "bytes": {"terminal": b"\xff\0"}, "real": {"amount": 0.5},
+    }  # fmt: skip
+    found = {name: _database(columns, {**plain, **values}) for name, values in changed.items()}
+    return {
+        **found,
+        "no-utf-8": found["row"].replace(b"request", b"reque\xff\xff"),
+        "no-table": _database("x TEXT", {"x": "y"}),
+        "cut": found["row"][:1500],
+        "text": b"a file of another kind\n" * 30,
+        "nothing": b"",
+    }
+
+
+def _database(columns: str, row: dict[str, Any]) -> bytes:
+    with tempfile.NamedTemporaryFile() as file:
+        connection = sqlite3.connect(file.name, isolation_level=None)
+        connection.execute("PRAGMA page_size=512")
+        connection.execute(f"CREATE TABLE journal ({columns})")
+        connection.execute(f"INSERT INTO journal VALUES ({','.join('?' * len(row))})", list(row.values()))
+        connection.close()
+        data = bytearray(Path(file.name).read_bytes())
+    data[96:100] = bytes(4)  # SQLite's own version
+    return bytes(data)
+
+
+def key_files() -> Seeds:
+    key = "5a" * 32
+    return {
+        "one": f"k1 {key}\n".encode(),
+        "two": f"# rotated\nk2 {'A' * 43}= # base64\n\nk1 {key}\n".encode(),
+        "twice": f"k1 {key}\nk1 {key}\n".encode(),
+        "no-id": f"{key}\n".encode(),
+        "short": f"k1 {key[:-2]}\n".encode(),
+        "none": b"# nothing\n",
+        "no-utf-8": f"k1 {key}\n".encode().replace(b"k", b"\xff"),
+    }
+
+
 def corpus() -> dict[str, Seeds]:
     """Every seed by target and name."""
     return {
@@ -266,15 +468,27 @@ def corpus() -> dict[str, Seeds]:
             "first": b"a/0000000001/0000000000000001",
             "later": b"b/0000000012/0000000000034567",
             "cut": b"7 123",
+            "fence-written-otherwise": b"+7 01 t",
+            "key-written-otherwise": b"a/1/1",
+            "life-of-nobody": b"a/0000000000/0000000000000001",
         },
         "sealed": sealed(),
         "config": {
             "least": CONFIG.encode(),
             "links": (CONFIG + LINKS).encode(),
+            "journal": (CONFIG + JOURNAL % "postgresql://switch:word@[::1]:5432/switch").encode(),
+            "journal-no-port": (CONFIG + JOURNAL % "postgresql://h:port/switch").encode(),
             "beyond-64-bits": (CONFIG + "[limits]\nwaiters_max = 99999999999999999999\n").encode(),
             "no-utf-8": "# für die Bank\n".encode("latin-1"),
             "deep": b"x = " + b"[" * 1000,
         },
+        "key-file": key_files(),
+        "etcd-log": etcd_log(),
+        "etcd-watch": etcd_watch(),
+        "etcd-nodes": etcd_nodes(),
+        "etcd-fitness": etcd_fitness(),
+        "control": control(),
+        "journal": journal(),
     }
 
 

@@ -518,3 +518,16 @@ def test_the_account_is_found_in_any_track_and_is_no_part_of_what_is_shown(field
     advice = codec.decode(codec.dialect.encode("0220", fields))
     sent = codec.decode(codec.forward(advice, 1, codec).payload).body.fields
     assert sent.get(2, "") == pan and not sent.keys() & {35, 36, 45}
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_the_journal_has_amounts_and_currency_as_the_summary_does(name: str) -> None:
+    """In 2003 both are in DE4, and so is what a partial approval leaves."""
+    codec = codec_of(name)
+    message = request(codec)
+    part = sample(codec.dialect.version)[4][:-5] + "10000"
+    code = {"iso87-binary": "10", "iso93-ascii": "002", "iso2003-binary": "0002"}[name]
+    answer = answered(codec, codec.forward(message, 77, codec).payload, {4: part, 39: code})
+    facts = codec.facts(codec.original(message), answer.outcome)
+    assert (facts.amount, facts.currency, facts.approved_amount) == (12345, "978", 10000)
+    assert (facts.amount, facts.currency) == (message.summary.amount, message.summary.currency)

@@ -181,3 +181,36 @@ def test_a_url_of_no_database_that_we_know(url):
 
 def test_a_password_is_never_told():
     assert "secret" not in Store("postgresql://switch@h/db", "secret").name
+
+
+def test_a_row_of_other_types_is_refused_by_its_column(paid, store, tmp_path):
+    """SQLite holds any type in any column, and whoever can write to the file can put one there."""
+    store.write(paid)
+    with sa.create_engine(f"sqlite:///{tmp_path}/journal.db").begin() as connection:
+        connection.execute(sa.text("UPDATE journal SET amount = 'plenty' WHERE number = 2"))
+    rows = store.read(pair="pair")
+    assert next(rows) == paid[0]
+    with pytest.raises(StoreError, match="amount") as caught:
+        next(rows)
+    assert "plenty" not in str(caught.value)
+
+
+def test_a_damaged_file_is_told_and_ends_no_writer(paid, store, tmp_path):
+    """SQLite quotes what it cannot read, and Python's module would have that as text."""
+    with sa.create_engine(f"sqlite:///{tmp_path}/journal.db").begin() as connection:
+        connection.execute(sa.text("CREATE TABLE damaged (x)"))
+    file = tmp_path / "journal.db"
+    file.write_bytes(file.read_bytes().replace(b"CREATE TABLE", b"CRE\xff\xff TABLE"))
+    with pytest.raises(StoreError):
+        store.write(paid)
+    with pytest.raises(StoreError):
+        list(store.read(pair="pair"))
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://h:port/db", "postgresql://[::1/db", "sqlite://host/x", "sqlite:///x?timeout=long", "sqlite:"]
+)
+def test_a_url_that_is_none_is_told_and_ends_no_writer(url):
+    """`switchctl check` and a reload let it pass: SQLAlchemy is costly to import. What the writer raises ends the node."""
+    with pytest.raises(StoreError, match="not a URL"):
+        Store(url)
