@@ -182,8 +182,10 @@ class Chaos:
         if not (directory / "inject.json").exists():
             raise NothingToAudit("; ".join(self.findings) or "the injector wrote no result: see inject.log")
         self._say("auditing the records")
+        timer_s = switch.settings.timeout_ms / 1000 if plan.issuer == "reliable" else None
+        samples, length = observer.samples, round(seconds, 1)
         return ChaosReport.judge(
-            directory, self.happened, observer.samples, self.findings, plan.seed, plan.members, round(seconds, 1)
+            directory, self.happened, samples, self.findings, plan.seed, plan.members, length, timer_s
         )
 
     def _all(self, traffic: "subprocess.Popen[bytes]") -> None:

@@ -48,7 +48,8 @@ class Done(msgspec.Struct, frozen=True):
 class Fault(msgspec.Struct, frozen=True):
     """A kind of fault. each_round: how often it comes in a round of the order.
 
-    kills: it may end nodes. sudden: it ends one at once, and its peer need not find out by its silence.
+    kills: it may end nodes. sudden: it ends one at once, and its peer need not find out by its silence. holds: while it
+    lasts the log or sessions may stand still, so that requests may outlive their timers.
     """
 
     run: Callable[[Switch, Step], Done]
@@ -56,6 +57,7 @@ class Fault(msgspec.Struct, frozen=True):
     members: tuple[int, ...] = (1, 3)  # of etcd, with which it makes sense
     kills: bool = False
     sudden: bool = False
+    holds: bool = False
     asked: bool = False  # only when asked for
 
 
@@ -274,19 +276,19 @@ def _member_dies(switch: Switch, number: int, step: Step) -> Done:
 
 FAULTS = {
     "kill": Fault(kill, 4, kills=True, sudden=True),
-    "hang": Fault(hang, 1, kills=True),
-    "doze": Fault(doze, 1, kills=True),
+    "hang": Fault(hang, 1, kills=True, holds=True),
+    "doze": Fault(doze, 1, kills=True, holds=True),
     "pause": Fault(pause, 1),
     "restart": Fault(restart, 1),
     "kill-rejoining": Fault(kill_rejoining, 1, kills=True, sudden=True),
-    "kill-both": Fault(kill_both, 2, kills=True, asked=True),
+    "kill-both": Fault(kill_both, 2, kills=True, asked=True, holds=True),
     "cut": Fault(cut, 1, kills=True),
-    "etcd-pause": Fault(etcd_pause, 1, (1,)),
-    "etcd-kill": Fault(etcd_kill, 1, (1,)),
-    "etcd-full": Fault(etcd_full, 1),
-    "leader-kill": Fault(leader_kill, 1, (3,)),
-    "follower-kill": Fault(follower_kill, 1, (3,)),
-    "member-pause": Fault(member_pause, 1, (3,)),
+    "etcd-pause": Fault(etcd_pause, 1, (1,), holds=True),
+    "etcd-kill": Fault(etcd_kill, 1, (1,), holds=True),
+    "etcd-full": Fault(etcd_full, 1, holds=True),
+    "leader-kill": Fault(leader_kill, 1, (3,), holds=True),
+    "follower-kill": Fault(follower_kill, 1, (3,), holds=True),
+    "member-pause": Fault(member_pause, 1, (3,), holds=True),
 }
 
 

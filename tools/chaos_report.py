@@ -15,12 +15,14 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from tools.chaos_declines import Decline, Standstill, declined_by_switch, unexcused
 from tools.chaos_faults import FAULTS
 from tools.demo import Report, Sample
 from tools.kills import Kill, Spread
 from tools.record import lives
 
 _EVENT = re.compile(r" ((?:transaction|advice|answer)\.\w+)(.*?)(?: told_for=(\w+))?$")
+DECLINES_SHOWN = 5
 KILLS_MIN = 30  # the rule of three wants no fewer
 
 
@@ -56,7 +58,8 @@ class Row(msgspec.Struct, frozen=True):
 class ChaosReport(Report, kw_only=True):
     """What tools/chaos writes as JSON. takeover: of the kills that end a node at once, not of those that silence it.
 
-    reversed, advices: of the terminals' requests. events: what the nodes logged of transactions, answers and advices, by name.
+    reversed, advices: of the terminals' requests. declined_by_switch: requests that neither issuer nor bank declined.
+    events: what the nodes logged of transactions, answers and advices, by name.
     failure_bound_per_kill: see `failure_bound`; None when something was found.
     """
 
@@ -65,6 +68,7 @@ class ChaosReport(Report, kw_only=True):
     seconds: float
     reversed: int
     advices: int
+    declined_by_switch: int
     events: dict[str, int]
     faults: list[Happened]
     by_fault: list[Row]
@@ -75,25 +79,46 @@ class ChaosReport(Report, kw_only=True):
     @classmethod
     def judge(
         cls, directory: Path, happened: list[Happened], samples: list[Sample], findings: list[str], seed: int,
-        members: int, seconds: float,
+        members: int, seconds: float, timer_s: float | None,
     ) -> Self:  # fmt: skip
-        """Audits the records. findings: what the run itself found against the switch."""
+        """Audits the records. findings: what the run itself found against the switch.
+
+        timer_s: of requests to hosts that answer in time; None: hosts that do not, so that the switch may decline.
+        """
         starts = [each.start_epoch for each in happened]
         silences = worst_silences(answer_times(directory / "inject"), starts)
         waits = worst_waits(json.loads((directory / "inject.json").read_bytes()), starts)
         for fault, silence_s, wait_s in zip(happened, silences, waits, strict=True):
             fault.gap_ms, fault.wait_ms = round(silence_s * 1000, 1), round(wait_s * 1000, 1)
+        declines = declined_by_switch(directory / "inject", (directory / "issuer", directory / "bank"))
+        if timer_s is not None:
+            findings = findings + unasked_declines(declines, happened, timer_s)
         kills = [kill for fault in happened for kill in fault.kills]
         sudden = [kill.takeover_ms for fault in happened if FAULTS[fault.name].sudden for kill in fault.kills]
         report = cls.of(
             directory, kills, samples, not findings, seed=seed, members=members, seconds=seconds, faults=happened,
-            by_fault=rows(happened), reversed=0, advices=0, events=events(directory),
+            by_fault=rows(happened), reversed=0, advices=0, declined_by_switch=len(declines), events=events(directory),
             takeover=Spread.of(sudden) if sudden else None, failure_bound_per_kill=None, findings=findings,
         )  # fmt: skip
         report.reversed, report.advices = report.verdict.reversed, report.verdict.advices
+        if not report.sent or not report.approved:
+            findings = [*findings, f"nothing is proven by {report.sent} requests, {report.approved} of them approved"]
+            report.clean = False
         report.findings = findings + report.verdict.findings
         report.failure_bound_per_kill = failure_bound(len(kills)) if report.clean else None
         return report
+
+
+def unasked_declines(declines: list[Decline], happened: Iterable[Happened], timer_s: float) -> list[str]:
+    """A finding when there are some that no fault can have caused."""
+    stood = [
+        Standstill(fault.start_epoch, fault.start_epoch + fault.duration_s)
+        for fault in happened if FAULTS[fault.name].holds
+    ]  # fmt: skip
+    found = unexcused(declines, stood, timer_s)
+    some = ", ".join(f"{each.reference} by {each.code} after {each.waited_s:.2f} s" for each in found[:DECLINES_SHOWN])
+    text = f"the switch declined {len(found)} request(s) by itself, and no fault can have made it: {some}"
+    return [text] if found else []
 
 
 def events(directory: Path) -> dict[str, int]:
@@ -180,6 +205,7 @@ def show(report: ChaosReport) -> None:
     """Figures and table on stdout."""
     for name in ("sent", "answered", "approved", "lost", "duplicated", "resets", "ledger_mismatch", "tps"):
         print(f"{name:16} {getattr(report, name)}")
+    print(f"declined         {report.declined_by_switch} by the switch itself")
     if report.reversed or report.advices:
         print(f"reversed         {report.reversed} by terminals\nadvices          {report.advices} of terminals")
         print("events           " + "  ".join(f"{name} {number}" for name, number in report.events.items()))

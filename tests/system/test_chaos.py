@@ -157,7 +157,7 @@ def test_one_round_of_every_fault_and_what_its_records_say_when_they_are_bent(tm
     ]
 
     def judge(*findings: str) -> ChaosReport:
-        return ChaosReport.judge(directory, report.faults, report.samples, list(findings), 1, 1, report.seconds)
+        return ChaosReport.judge(directory, report.faults, report.samples, list(findings), 1, 1, report.seconds, 8.0)
 
     assert judge().clean
     found = judge("b did not come back")
