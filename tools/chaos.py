@@ -22,7 +22,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from switch.core.rules import Limits
+from switch.mirror.keys import Keys
 from tools.chaos_faults import FAULTS, Done, Step, chosen, order
+from tools.chaos_remains import exposures, overgrown, stored
 from tools.chaos_report import ChaosReport, Happened, show
 from tools.demo import Hashes, Sample, inject, sample
 from tools.fdstore import FdStore
@@ -172,6 +175,7 @@ class Chaos:
                 except TROUBLE as error:
                     self._find(str(error))
                 self._end(traffic)
+            self._look_at_remains()
             if observer.failure is not None:
                 raise observer.failure
             if observer.disagreed:
@@ -277,6 +281,20 @@ class Chaos:
             self._find(f"{error}; what is left: {left or 'no node answers'}")
             with contextlib.suppress(OSError, ValueError):
                 self.findings += [f"left: {row}" for row in self._switch.ask("a", "advices")["advices"][:20]]
+
+    def _look_at_remains(self) -> None:
+        """In etcd and in the logs, while all is still there."""
+        switch, prefix = self._switch, Keys("demo").prefix
+        limits = msgspec.convert(switch.settings.limits, Limits)
+        try:
+            values = list(stored(switch.etcd.endpoints[0], prefix))
+        except RuntimeError as error:
+            self._find(str(error))
+            values = []
+        keys = (key for key, _ in values)
+        found = overgrown(keys, prefix, limits.snapshot_entries, limits.heartbeat_ms)
+        for text in found + exposures(values, [node.log for node in switch.nodes.values()]):
+            self._find(text)
 
     def _wait(self, condition: object, what: str) -> None:
         self._switch.wait_for(condition, what, WAIT_S)
