@@ -27,6 +27,7 @@ from switch.mirror.keys import Keys
 from tools.chaos_faults import FAULTS, Done, Step, chosen, order
 from tools.chaos_remains import exposures, overgrown, stored
 from tools.chaos_report import ChaosReport, Happened, show
+from tools.children import end_in_order
 from tools.demo import Hashes, Sample, inject, sample
 from tools.fdstore import FdStore
 from tools.kills import duplex
@@ -341,10 +342,6 @@ def _advise(directory: Path, plan: Plan) -> None:
     )
 
 
-def _terminated(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)  # so that no process stays behind
-
-
 def main(
     kills: Annotated[int, typer.Option(min=0, help="until so many kills of a node")] = 0,
     faults: Annotated[int, typer.Option(min=0, help="until so many faults of any kind")] = 0,
@@ -378,7 +375,7 @@ def main(
         plan.each_round()
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    signal.signal(signal.SIGTERM, _terminated)
+    end_in_order()
     folder = _folder(directory)
     clean = False
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[traffic]}"))

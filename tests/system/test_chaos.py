@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -235,6 +236,30 @@ def test_a_failed_run_keeps_its_folder_and_says_how_to_go_on(tmp_path: Path) -> 
     assert "the injector has ended with -9: see inject.log" in told
     assert f"everything is kept in {directory}" in told and "--only pause" in told
     assert (directory / "faults.jsonl").exists() and (directory / "node-a.log").exists()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGHUP])
+def test_nothing_that_it_started_outlives_it(tmp_path: Path, how: signal.Signals) -> None:
+    command = [sys.executable, "-m", "tools.chaos", "--directory", str(tmp_path / "run"), *LIGHT, "--only", "kill"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stderr is not None
+        assert any("whole after" in line for line in run.stderr)  # a node was started anew, too
+        started = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children(run.pid)}
+        for each in (b"--node\0a", b"--node\0b", b"issuer", b"bank", b"tools.inject", b"etcd"):
+            assert any(each in line for line in started.values())
+        ends = select.poll()
+        for pid in started:
+            ends.register(os.pidfd_open(pid), select.POLLIN)
+        run.send_signal(how)
+        run.wait(60)
+        left = len(started)
+        while left and (ended := ends.poll(20_000)):
+            left -= len(ended)
+            for pidfd, _ in ended:
+                ends.unregister(pidfd)
+                os.close(pidfd)
+        assert left == 0
+        assert run.returncode == (-how if how is signal.SIGKILL else 128 + how)
 
 
 def children(pid: int) -> list[int]:
