@@ -262,9 +262,11 @@ class Chaos:
 
     def _end(self, traffic: "subprocess.Popen[bytes]") -> None:
         """The injector awaits its last answers; nothing is left to do for the switch then, all lanes are empty."""
+        told = traffic.poll() is None
         traffic.send_signal(signal.SIGTERM)
         try:
-            traffic.wait(WAIT_S)
+            if traffic.wait(WAIT_S) and told:
+                self._find(f"the injector was told to end and did so with {traffic.returncode}: see inject.log")
         except subprocess.TimeoutExpired:
             self._find(f"the injector was told to end and has not within {WAIT_S:g} s: see inject.log")
         left: dict[str, dict[str, int]] = {}
@@ -361,7 +363,10 @@ def main(
     directory: Annotated[Path | None, typer.Option(help="a new folder for everything; else one in /tmp")] = None,
     keep: Annotated[bool, typer.Option(help="keeps the folder of a clean run, too")] = False,
 ) -> None:
-    """Let faults happen to a switch under traffic, one at a time, and judge it. Exit code 0 only for a clean run."""
+    """Let faults happen to a switch under traffic, one at a time, and judge it. Exit code 0 only for a clean run.
+
+    Takeovers are timed from the signal until the heir serves, as the heir tells; silences and waits as terminals saw them.
+    """
     if sum(map(bool, (kills, faults, seconds))) > 1:
         raise typer.BadParameter("give one of --kills, --faults and --seconds")
     if not kills and not faults:

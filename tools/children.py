@@ -17,7 +17,11 @@ def spawn(command: Sequence[str], **options: Any) -> "subprocess.Popen[bytes]":
 
     options: those of subprocess.Popen. The pid is the program's own.
     """
-    return _starter.submit(subprocess.Popen, [*DIE_WITH_US, *command], **options).result()
+
+    def start() -> "subprocess.Popen[bytes]":
+        return subprocess.Popen([*DIE_WITH_US, *command], **options)
+
+    return _starter.submit(start).result()
 
 
 def end_in_order() -> None:

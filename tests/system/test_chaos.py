@@ -144,7 +144,7 @@ def assert_whole(report: ChaosReport, faults: dict[str, int]) -> None:
     assert report.failure_bound_per_kill == failure_bound(report.kills)
     assert all(fault.duration_s > 0 and fault.wait_ms > 0 for fault in report.faults)
     holds = [fault for fault in report.faults if fault.name == "etcd-full"]
-    assert holds and all(fault.gap_ms > 100 for fault in holds)  # nothing is answered while etcd refuses to write
+    assert holds and all(fault.silence_ms > 100 for fault in holds)  # nothing is answered while etcd refuses to write
 
 
 @pytest.mark.timeout(300)

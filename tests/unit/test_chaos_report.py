@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from tools.chaos_declines import Decline, Standstill, declined_by_switch, unexcused
-from tools.chaos_report import Happened, unasked_declines
+from tools.chaos_report import Happened, blind, unasked_declines
+from tools.demo import Sample
 from tools.record import MessageLine
 
 
@@ -80,3 +81,20 @@ def test_a_fault_that_holds_nothing_up_is_no_excuse() -> None:
     assert during("kill") == [
         "the switch declined 1 request(s) by itself, and no fault can have made it: r7 by 68 after 9.00 s"
     ]
+
+
+# --- hashes
+
+
+def samples(*seconds: float) -> list[Sample]:
+    """Moments at which hashes were compared, and others."""
+    compared = [Sample(at, {}, 0.0, 0.0, True) for at in seconds]
+    return sorted([*compared, *(Sample(at, {}, 0.0, 0.0, None) for at in range(300))], key=lambda each: each.seconds)
+
+
+def test_hashes_must_be_compared_once_a_minute_and_once_in_five_faults() -> None:
+    assert blind(samples(50, 110, 160), 200, faults=15) == []
+    assert blind(samples(50, 110, 160), 200, faults=16) != []
+    assert blind(samples(50, 160), 200, faults=1) == ["hashes were compared 2 times in 1 faults, and not once for 110 s"]
+    assert blind(samples(), 61, faults=0) != []
+    assert blind(samples(61), 62, faults=0) != []
