@@ -231,7 +231,7 @@ class Chaos:
             fault.duration_s = round(time.monotonic() - start, 3)
             with (self._directory / "faults.jsonl").open("ab") as file:
                 file.write(msgspec.json.encode(fault) + b"\n")
-        self._say(f"{fault.start_s:8.1f} s  {fault.name:15} {fault.detail}; whole after {fault.duration_s:.1f} s")
+        self._say(f"{fault.start_s:8.1f} s  {fault.name:17} {fault.detail}; whole after {fault.duration_s:.1f} s")
 
     def _check(self, done: Done, before: dict[str, str]) -> None:
         """Who was to be replaced has been, and nobody else."""

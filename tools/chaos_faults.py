@@ -17,13 +17,14 @@ from pathlib import Path
 import msgspec
 
 from tools.kills import Kill, strike, strike_both, taken_over
-from tools.pair import Switch
+from tools.pair import RESTART_S, Switch
 
 QUIET_S = 0.5  # at most, from the pair being whole to the next fault: sessions are still being given back in it
 PATIENCE_S = {"a": 2.0, "b": 1.0}  # how long the peer of this node lets it be silent (switch/config.py, detector.py)
 SETTLE_S = 0.3  # what comes of it has come
 BUSY_S = 1.0  # a peer on a busy machine has decided, and has done so
 CATCH_UP_S = 0.4
+AWAY_S = 1.0  # etcd, while a node is killed
 PIDFD_GETFD = 438  # pidfd_getfd(2), on every architecture
 CONNECTED = "03"  # of a socket in /proc/net/unix
 
@@ -218,6 +219,30 @@ def _duplicate(pid: int, fd: int) -> socket.socket:
 # --- etcd
 
 
+def kill_without_etcd(switch: Switch, step: Step) -> Done:
+    """SIGKILL for a node while all of etcd stands still or is dead: its peer is the heir as soon as the log is back."""
+    etcd, victim, process = switch.etcd, step.node, switch.nodes[step.node]
+    stands_still, before_s = step.size < 0.5, AWAY_S * (step.size * 2 % 1)
+    dead = switch.ask(victim)["incarnation"]
+    for number in range(etcd.members):
+        (etcd.pause if stands_still else etcd.kill)(number)
+    try:
+        time.sleep(before_s)
+        epoch_ms = time.time() * 1000
+        process.signal(signal.SIGKILL)
+        process.respawn()
+        time.sleep(max(AWAY_S - before_s - RESTART_S, 0))
+    finally:
+        for number in range(etcd.members):
+            if stands_still:
+                etcd.resume(number)
+            else:
+                etcd.start(number, wait=False)
+    back_ms = time.time() * 1000 - epoch_ms
+    how = "stood still" if stands_still else "was dead"
+    return _killed(taken_over(switch, dead, epoch_ms), f"; etcd {how}, and was back {back_ms:.0f} ms after the kill")
+
+
 def etcd_pause(switch: Switch, step: Step) -> Done:
     """The only member stands still: the switch holds, and goes on."""
     return _member_stands_still(switch, 0, 0.3 + 1.7 * step.size)
@@ -283,6 +308,7 @@ FAULTS = {
     "kill-rejoining": Fault(kill_rejoining, 1, kills=True, sudden=True),
     "kill-both": Fault(kill_both, 2, kills=True, asked=True, holds=True),
     "cut": Fault(cut, 1, kills=True),
+    "kill-without-etcd": Fault(kill_without_etcd, 1, kills=True, holds=True),
     "etcd-pause": Fault(etcd_pause, 1, (1,), holds=True),
     "etcd-kill": Fault(etcd_kill, 1, (1,), holds=True),
     "etcd-full": Fault(etcd_full, 1, holds=True),
