@@ -24,7 +24,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from switch.core.rules import Limits
 from switch.mirror.keys import Keys
-from tools.chaos_faults import FAULTS, Done, Step, chosen, order
+from tools.chaos_faults import FAULTS, Done, Step, chosen, order, small_disk
 from tools.chaos_remains import exposures, overgrown, stored
 from tools.chaos_report import ChaosReport, Happened, show
 from tools.children import end_in_order
@@ -162,6 +162,11 @@ class Chaos:
             if "kill-both" in self._each_round:
                 for name, node in switch.nodes.items():
                     node.store = stack.enter_context(FdStore(directory / f"{name}.notify"))
+            if "disk-full" in self._each_round:
+                try:
+                    stack.enter_context(small_disk(switch.etcd.directory / "m0"))
+                except subprocess.CalledProcessError as error:
+                    raise NothingToAudit(f"etcd cannot have a small disk of its own: {error}") from None
             stack.enter_context(switch)
             log = directory / "inject.log"
             options = {"seconds": DAY_S, "terminals": plan.terminals, "banks": plan.banks, "rate": plan.rate,

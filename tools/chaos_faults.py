@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ SETTLE_S = 0.3  # what comes of it has come
 BUSY_S = 1.0  # a peer on a busy machine has decided, and has done so
 CATCH_UP_S = 0.4
 AWAY_S = 1.0  # etcd, while a node is killed
+DISK_BYTES = 640 << 20  # of an etcd that is to fill it: seven files of its log have 64 MB each
 PIDFD_GETFD = 438  # pidfd_getfd(2), on every architecture
 CONNECTED = "03"  # of a socket in /proc/net/unix
 
@@ -267,6 +269,38 @@ def etcd_full(switch: Switch, step: Step) -> Done:
     return Done(f"{written} keys of junk in {full - began:.1f} s, no write for {refused_s:.1f} s")
 
 
+def disk_full(switch: Switch, step: Step) -> Done:
+    """The disk of etcd's data has no room left: etcd ends when it commits; it is started again when there is room."""
+    etcd, junk = switch.etcd, switch.etcd.directory / "m0" / "junk"
+    began, zeros = time.monotonic(), bytes(1 << 20)
+    try:
+        with junk.open("wb", buffering=0) as file, contextlib.suppress(OSError):  # there is no room
+            while file.write(zeros):
+                pass
+        with contextlib.suppress(RuntimeError):  # it ends in the midst of that
+            etcd.fill()
+        switch.wait_for(lambda: not etcd.running(0), "etcd to find no room on its disk")
+        ended = time.monotonic()
+        time.sleep(step.size)
+    finally:
+        junk.unlink()
+        etcd.kill(0)
+        etcd.start(0)
+    etcd.make_room()
+    return Done(f"m0 ended {ended - began:.1f} s after its disk was full, {time.monotonic() - ended:.1f} s without it")
+
+
+@contextlib.contextmanager
+def small_disk(path: Path) -> Iterator[None]:
+    """A small file system in memory, gone with all that is on it in the end. Needs root. Raises CalledProcessError."""
+    path.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(path)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
 def leader_kill(switch: Switch, step: Step) -> Done:
     """The member that leads is killed; started again when the others have gone on for a while."""
     return _member_dies(switch, switch.etcd.leader(), step)
@@ -312,6 +346,7 @@ FAULTS = {
     "etcd-pause": Fault(etcd_pause, 1, (1,), holds=True),
     "etcd-kill": Fault(etcd_kill, 1, (1,), holds=True),
     "etcd-full": Fault(etcd_full, 1, holds=True),
+    "disk-full": Fault(disk_full, 1, (1,), holds=True, asked=True),
     "leader-kill": Fault(leader_kill, 1, (3,), holds=True),
     "follower-kill": Fault(follower_kill, 1, (3,), holds=True),
     "member-pause": Fault(member_pause, 1, (3,), holds=True),

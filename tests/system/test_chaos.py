@@ -18,7 +18,7 @@ from rich.progress import Progress
 
 from tools import chaos_faults
 from tools.chaos import Chaos, Plan
-from tools.chaos_faults import FAULTS, Done, Step, chosen, order
+from tools.chaos_faults import FAULTS, Done, Step, chosen, order, small_disk
 from tools.chaos_report import ChaosReport, events, failure_bound, sentence, worst_silences, worst_waits
 from tools.demo import Hashes
 from tools.ledger import FILE as LEDGER
@@ -138,7 +138,7 @@ def assert_whole(report: ChaosReport, faults: dict[str, int]) -> None:
     assert report.clean and report.findings == []
     assert report.answered == report.sent > 0
     assert report.hash_comparisons > 0 and report.hash_mismatches == 0
-    assert all(len(fault.kills) == 1 for fault in report.faults if fault.name in ("kill", "hang"))
+    assert all(len(fault.kills) == 1 for fault in report.faults if fault.name in ("kill", "hang", "kill-without-etcd"))
     assert report.kills == sum(len(fault.kills) for fault in report.faults) == len(report.takeover_ms)
     assert report.takeover is not None and report.takeover.p50 > 0
     assert report.failure_bound_per_kill == failure_bound(report.kills)
@@ -168,6 +168,18 @@ def test_one_round_of_every_fault_and_what_its_records_say_when_they_are_bent(tm
     ledger.write_bytes(ledger.read_bytes() + ledger.read_bytes().splitlines(keepends=True)[0])
     bent = judge()
     assert not bent.clean and bent.duplicated == 1 and bent.failure_bound_per_kill is None
+
+
+def test_etcd_has_no_room_left_on_its_disk(tmp_path: Path) -> None:
+    try:
+        with small_disk(tmp_path / "probe"):
+            pass
+    except subprocess.CalledProcessError:
+        pytest.skip("nothing can be mounted here")
+    report = chaos(tmp_path / "run", "--faults", "1", "--only", "disk-full", "--keep")
+    assert report.faults[0].silence_ms > 100
+    data = tmp_path / "run" / "etcd"
+    assert "no space left on device" in (data / "m0.log").read_text() and not (data / "m0").is_mount()
 
 
 @pytest.mark.timeout(300)
