@@ -203,6 +203,10 @@ class Chaos:
         plan, task = self._plan, self._progress.add_task("", total=None, traffic="")
         expected = plan.terminals * (plan.traffic != "transfers") + plan.banks * (plan.traffic != "cards")
         self._wait(lambda: self._switch.ask("a")["sessions"] >= expected, f"{expected} sessions")
+        if stores := [node.store for node in self._switch.nodes.values() if node.store]:
+            # they take one at a time: a socket that waits in a node for its turn dies with both
+            held = "the fd stores to hold all sessions"
+            self._wait(lambda: len(set().union(*(store.held() for store in stores))) >= expected, held)
         self._whole(traffic)
         self._progress.update(task, total=plan.kills or plan.faults or plan.seconds)
         for step in order(plan.seed, self._each_round):
