@@ -22,8 +22,12 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tools.chaos_faults import FAULTS, Done, Step, chosen, order
+from switch.core.rules import Limits
+from switch.mirror.keys import Keys
+from tools.chaos_faults import FAULTS, Done, Step, chosen, order, small_disk
+from tools.chaos_remains import exposures, overgrown, stored
 from tools.chaos_report import ChaosReport, Happened, show
+from tools.children import end_in_order
 from tools.demo import Hashes, Sample, inject, sample
 from tools.fdstore import FdStore
 from tools.kills import duplex
@@ -158,6 +162,11 @@ class Chaos:
             if "kill-both" in self._each_round:
                 for name, node in switch.nodes.items():
                     node.store = stack.enter_context(FdStore(directory / f"{name}.notify"))
+            if "disk-full" in self._each_round:
+                try:
+                    stack.enter_context(small_disk(switch.etcd.directory / "m0"))
+                except subprocess.CalledProcessError as error:
+                    raise NothingToAudit(f"etcd cannot have a small disk of its own: {error}") from None
             stack.enter_context(switch)
             log = directory / "inject.log"
             options = {"seconds": DAY_S, "terminals": plan.terminals, "banks": plan.banks, "rate": plan.rate,
@@ -172,6 +181,7 @@ class Chaos:
                 except TROUBLE as error:
                     self._find(str(error))
                 self._end(traffic)
+            self._look_at_remains()
             if observer.failure is not None:
                 raise observer.failure
             if observer.disagreed:
@@ -182,8 +192,10 @@ class Chaos:
         if not (directory / "inject.json").exists():
             raise NothingToAudit("; ".join(self.findings) or "the injector wrote no result: see inject.log")
         self._say("auditing the records")
+        timer_s = switch.settings.timeout_ms / 1000 if plan.issuer == "reliable" else None
+        samples, length = observer.samples, round(seconds, 1)
         return ChaosReport.judge(
-            directory, self.happened, observer.samples, self.findings, plan.seed, plan.members, round(seconds, 1)
+            directory, self.happened, samples, self.findings, plan.seed, plan.members, length, timer_s
         )
 
     def _all(self, traffic: "subprocess.Popen[bytes]") -> None:
@@ -191,6 +203,10 @@ class Chaos:
         plan, task = self._plan, self._progress.add_task("", total=None, traffic="")
         expected = plan.terminals * (plan.traffic != "transfers") + plan.banks * (plan.traffic != "cards")
         self._wait(lambda: self._switch.ask("a")["sessions"] >= expected, f"{expected} sessions")
+        if stores := [node.store for node in self._switch.nodes.values() if node.store]:
+            # they take one at a time: a socket that waits in a node for its turn dies with both
+            held = "the fd stores to hold all sessions"
+            self._wait(lambda: len(set().union(*(store.held() for store in stores))) >= expected, held)
         self._whole(traffic)
         self._progress.update(task, total=plan.kills or plan.faults or plan.seconds)
         for step in order(plan.seed, self._each_round):
@@ -224,7 +240,7 @@ class Chaos:
             fault.duration_s = round(time.monotonic() - start, 3)
             with (self._directory / "faults.jsonl").open("ab") as file:
                 file.write(msgspec.json.encode(fault) + b"\n")
-        self._say(f"{fault.start_s:8.1f} s  {fault.name:15} {fault.detail}; whole after {fault.duration_s:.1f} s")
+        self._say(f"{fault.start_s:8.1f} s  {fault.name:17} {fault.detail}; whole after {fault.duration_s:.1f} s")
 
     def _check(self, done: Done, before: dict[str, str]) -> None:
         """Who was to be replaced has been, and nobody else."""
@@ -255,9 +271,11 @@ class Chaos:
 
     def _end(self, traffic: "subprocess.Popen[bytes]") -> None:
         """The injector awaits its last answers; nothing is left to do for the switch then, all lanes are empty."""
+        told = traffic.poll() is None
         traffic.send_signal(signal.SIGTERM)
         try:
-            traffic.wait(WAIT_S)
+            if traffic.wait(WAIT_S) and told:
+                self._find(f"the injector was told to end and did so with {traffic.returncode}: see inject.log")
         except subprocess.TimeoutExpired:
             self._find(f"the injector was told to end and has not within {WAIT_S:g} s: see inject.log")
         left: dict[str, dict[str, int]] = {}
@@ -275,6 +293,20 @@ class Chaos:
             self._find(f"{error}; what is left: {left or 'no node answers'}")
             with contextlib.suppress(OSError, ValueError):
                 self.findings += [f"left: {row}" for row in self._switch.ask("a", "advices")["advices"][:20]]
+
+    def _look_at_remains(self) -> None:
+        """In etcd and in the logs, while all is still there."""
+        switch, prefix = self._switch, Keys("demo").prefix
+        limits = msgspec.convert(switch.settings.limits, Limits)
+        try:
+            values = list(stored(switch.etcd.endpoints[0], prefix))
+        except RuntimeError as error:
+            self._find(str(error))
+            values = []
+        keys = (key for key, _ in values)
+        found = overgrown(keys, prefix, limits.snapshot_entries, limits.heartbeat_ms)
+        for text in found + exposures(values, [node.log for node in switch.nodes.values()]):
+            self._find(text)
 
     def _wait(self, condition: object, what: str) -> None:
         self._switch.wait_for(condition, what, WAIT_S)
@@ -321,10 +353,6 @@ def _advise(directory: Path, plan: Plan) -> None:
     )
 
 
-def _terminated(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)  # so that no process stays behind
-
-
 def main(
     kills: Annotated[int, typer.Option(min=0, help="until so many kills of a node")] = 0,
     faults: Annotated[int, typer.Option(min=0, help="until so many faults of any kind")] = 0,
@@ -344,7 +372,10 @@ def main(
     directory: Annotated[Path | None, typer.Option(help="a new folder for everything; else one in /tmp")] = None,
     keep: Annotated[bool, typer.Option(help="keeps the folder of a clean run, too")] = False,
 ) -> None:
-    """Let faults happen to a switch under traffic, one at a time, and judge it. Exit code 0 only for a clean run."""
+    """Let faults happen to a switch under traffic, one at a time, and judge it. Exit code 0 only for a clean run.
+
+    Takeovers are timed from the signal until the heir serves, as the heir tells; silences and waits as terminals saw them.
+    """
     if sum(map(bool, (kills, faults, seconds))) > 1:
         raise typer.BadParameter("give one of --kills, --faults and --seconds")
     if not kills and not faults:
@@ -358,7 +389,7 @@ def main(
         plan.each_round()
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    signal.signal(signal.SIGTERM, _terminated)
+    end_in_order()
     folder = _folder(directory)
     clean = False
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[traffic]}"))

@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,13 +18,15 @@ from pathlib import Path
 import msgspec
 
 from tools.kills import Kill, strike, strike_both, taken_over
-from tools.pair import Switch
+from tools.pair import RESTART_S, Switch
 
 QUIET_S = 0.5  # at most, from the pair being whole to the next fault: sessions are still being given back in it
 PATIENCE_S = {"a": 2.0, "b": 1.0}  # how long the peer of this node lets it be silent (switch/config.py, detector.py)
 SETTLE_S = 0.3  # what comes of it has come
 BUSY_S = 1.0  # a peer on a busy machine has decided, and has done so
 CATCH_UP_S = 0.4
+AWAY_S = 1.0  # etcd, while a node is killed
+DISK_BYTES = 640 << 20  # of an etcd that is to fill it: seven files of its log have 64 MB each
 PIDFD_GETFD = 438  # pidfd_getfd(2), on every architecture
 CONNECTED = "03"  # of a socket in /proc/net/unix
 
@@ -48,7 +51,8 @@ class Done(msgspec.Struct, frozen=True):
 class Fault(msgspec.Struct, frozen=True):
     """A kind of fault. each_round: how often it comes in a round of the order.
 
-    kills: it may end nodes. sudden: it ends one at once, and its peer need not find out by its silence.
+    kills: it may end nodes. sudden: it ends one at once, and its peer need not find out by its silence. holds: while it
+    lasts the log or sessions may stand still, so that requests may outlive their timers.
     """
 
     run: Callable[[Switch, Step], Done]
@@ -56,6 +60,7 @@ class Fault(msgspec.Struct, frozen=True):
     members: tuple[int, ...] = (1, 3)  # of etcd, with which it makes sense
     kills: bool = False
     sudden: bool = False
+    holds: bool = False
     asked: bool = False  # only when asked for
 
 
@@ -216,6 +221,30 @@ def _duplicate(pid: int, fd: int) -> socket.socket:
 # --- etcd
 
 
+def kill_without_etcd(switch: Switch, step: Step) -> Done:
+    """SIGKILL for a node while all of etcd stands still or is dead: its peer is the heir as soon as the log is back."""
+    etcd, victim, process = switch.etcd, step.node, switch.nodes[step.node]
+    stands_still, before_s = step.size < 0.5, AWAY_S * (step.size * 2 % 1)
+    dead = switch.ask(victim)["incarnation"]
+    for number in range(etcd.members):
+        (etcd.pause if stands_still else etcd.kill)(number)
+    try:
+        time.sleep(before_s)
+        epoch_ms = time.time() * 1000
+        process.signal(signal.SIGKILL)
+        process.respawn()
+        time.sleep(max(AWAY_S - before_s - RESTART_S, 0))
+    finally:
+        for number in range(etcd.members):
+            if stands_still:
+                etcd.resume(number)
+            else:
+                etcd.start(number, wait=False)
+    back_ms = time.time() * 1000 - epoch_ms
+    how = "stood still" if stands_still else "was dead"
+    return _killed(taken_over(switch, dead, epoch_ms), f"; etcd {how}, and was back {back_ms:.0f} ms after the kill")
+
+
 def etcd_pause(switch: Switch, step: Step) -> Done:
     """The only member stands still: the switch holds, and goes on."""
     return _member_stands_still(switch, 0, 0.3 + 1.7 * step.size)
@@ -238,6 +267,38 @@ def etcd_full(switch: Switch, step: Step) -> Done:
     finally:
         switch.etcd.make_room()
     return Done(f"{written} keys of junk in {full - began:.1f} s, no write for {refused_s:.1f} s")
+
+
+def disk_full(switch: Switch, step: Step) -> Done:
+    """The disk of etcd's data has no room left: etcd ends when it commits; it is started again when there is room."""
+    etcd, junk = switch.etcd, switch.etcd.directory / "m0" / "junk"
+    began, zeros = time.monotonic(), bytes(1 << 20)
+    try:
+        with junk.open("wb", buffering=0) as file, contextlib.suppress(OSError):  # there is no room
+            while file.write(zeros):
+                pass
+        with contextlib.suppress(RuntimeError):  # it ends in the midst of that
+            etcd.fill()
+        switch.wait_for(lambda: not etcd.running(0), "etcd to find no room on its disk")
+        ended = time.monotonic()
+        time.sleep(step.size)
+    finally:
+        junk.unlink()
+        etcd.kill(0)
+        etcd.start(0)
+    etcd.make_room()
+    return Done(f"m0 ended {ended - began:.1f} s after its disk was full, {time.monotonic() - ended:.1f} s without it")
+
+
+@contextlib.contextmanager
+def small_disk(path: Path) -> Iterator[None]:
+    """A small file system in memory, gone with all that is on it in the end. Needs root. Raises CalledProcessError."""
+    path.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(path)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
 def leader_kill(switch: Switch, step: Step) -> Done:
@@ -274,19 +335,21 @@ def _member_dies(switch: Switch, number: int, step: Step) -> Done:
 
 FAULTS = {
     "kill": Fault(kill, 4, kills=True, sudden=True),
-    "hang": Fault(hang, 1, kills=True),
-    "doze": Fault(doze, 1, kills=True),
+    "hang": Fault(hang, 1, kills=True, holds=True),
+    "doze": Fault(doze, 1, kills=True, holds=True),
     "pause": Fault(pause, 1),
     "restart": Fault(restart, 1),
     "kill-rejoining": Fault(kill_rejoining, 1, kills=True, sudden=True),
-    "kill-both": Fault(kill_both, 2, kills=True, asked=True),
+    "kill-both": Fault(kill_both, 2, kills=True, asked=True, holds=True),
     "cut": Fault(cut, 1, kills=True),
-    "etcd-pause": Fault(etcd_pause, 1, (1,)),
-    "etcd-kill": Fault(etcd_kill, 1, (1,)),
-    "etcd-full": Fault(etcd_full, 1),
-    "leader-kill": Fault(leader_kill, 1, (3,)),
-    "follower-kill": Fault(follower_kill, 1, (3,)),
-    "member-pause": Fault(member_pause, 1, (3,)),
+    "kill-without-etcd": Fault(kill_without_etcd, 1, kills=True, holds=True),
+    "etcd-pause": Fault(etcd_pause, 1, (1,), holds=True),
+    "etcd-kill": Fault(etcd_kill, 1, (1,), holds=True),
+    "etcd-full": Fault(etcd_full, 1, holds=True),
+    "disk-full": Fault(disk_full, 1, (1,), holds=True, asked=True),
+    "leader-kill": Fault(leader_kill, 1, (3,), holds=True),
+    "follower-kill": Fault(follower_kill, 1, (3,), holds=True),
+    "member-pause": Fault(member_pause, 1, (3,), holds=True),
 }
 
 

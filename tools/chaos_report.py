@@ -15,20 +15,25 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from tools.chaos_declines import Decline, Standstill, declined_by_switch, unexcused
 from tools.chaos_faults import FAULTS
 from tools.demo import Report, Sample
 from tools.kills import Kill, Spread
 from tools.record import lives
 
 _EVENT = re.compile(r" ((?:transaction|advice|answer)\.\w+)(.*?)(?: told_for=(\w+))?$")
+TITLE = "longest time: until the pair was whole again, without any answer at all (silence), waiting for one answer (wait)"
+COMPARED_EVERY_S = 60.0  # hashes, at least
+COMPARED_EVERY_FAULTS = 5
+DECLINES_SHOWN = 5
 KILLS_MIN = 30  # the rule of three wants no fewer
 
 
 class Happened(msgspec.Struct, kw_only=True):
     """A fault of the run. start_s: since traffic began. duration_s: until the pair was whole again.
 
-    Between its start and the next fault's, gap_ms: the longest time without any answer; wait_ms: the longest that an
-    answer took (one node may fall silent while the other goes on answering).
+    Between its start and the next fault's, silence_ms: the longest time without any answer at all; wait_ms: the longest
+    wait for one answer (one node may fall silent while the other goes on answering).
     """
 
     name: str
@@ -36,27 +41,29 @@ class Happened(msgspec.Struct, kw_only=True):
     duration_s: float
     detail: str
     start_epoch: float
-    gap_ms: float = 0.0
+    silence_ms: float = 0.0
     wait_ms: float = 0.0
     kills: list[Kill] = []
 
 
 class Row(msgspec.Struct, frozen=True):
-    """All faults of one name."""
+    """All faults of one name: the longest, the longest time without any answer at all, the longest wait for one answer."""
 
     name: str
     times: int
     kills: int
     longest_s: float
-    worst_gap_ms: float
-    worst_wait_ms: float
+    silence_ms: float
+    wait_ms: float
     takeover_ms: Spread | None
 
 
 class ChaosReport(Report, kw_only=True):
-    """What tools/chaos writes as JSON. takeover: of the kills that end a node at once, not of those that silence it.
+    """What tools/chaos writes as JSON. takeover: of the kills that end a node at once, not of those that silence
+    it: from the signal until the heir serves, as the heir tells.
 
-    reversed, advices: of the terminals' requests. events: what the nodes logged of transactions, answers and advices, by name.
+    reversed, advices: of the terminals' requests. declined_by_switch: requests that neither issuer nor bank declined.
+    events: what the nodes logged of transactions, answers and advices, by name.
     failure_bound_per_kill: see `failure_bound`; None when something was found.
     """
 
@@ -65,6 +72,7 @@ class ChaosReport(Report, kw_only=True):
     seconds: float
     reversed: int
     advices: int
+    declined_by_switch: int
     events: dict[str, int]
     faults: list[Happened]
     by_fault: list[Row]
@@ -75,25 +83,56 @@ class ChaosReport(Report, kw_only=True):
     @classmethod
     def judge(
         cls, directory: Path, happened: list[Happened], samples: list[Sample], findings: list[str], seed: int,
-        members: int, seconds: float,
+        members: int, seconds: float, timer_s: float | None,
     ) -> Self:  # fmt: skip
-        """Audits the records. findings: what the run itself found against the switch."""
+        """Audits the records. findings: what the run itself found against the switch.
+
+        timer_s: of requests to hosts that answer in time; None: hosts that do not, so that the switch may decline.
+        """
         starts = [each.start_epoch for each in happened]
         silences = worst_silences(answer_times(directory / "inject"), starts)
         waits = worst_waits(json.loads((directory / "inject.json").read_bytes()), starts)
         for fault, silence_s, wait_s in zip(happened, silences, waits, strict=True):
-            fault.gap_ms, fault.wait_ms = round(silence_s * 1000, 1), round(wait_s * 1000, 1)
+            fault.silence_ms, fault.wait_ms = round(silence_s * 1000, 1), round(wait_s * 1000, 1)
+        declines = declined_by_switch(directory / "inject", (directory / "issuer", directory / "bank"))
+        if timer_s is not None:
+            findings = findings + unasked_declines(declines, happened, timer_s)
+        findings = findings + blind(samples, seconds, len(happened))
         kills = [kill for fault in happened for kill in fault.kills]
         sudden = [kill.takeover_ms for fault in happened if FAULTS[fault.name].sudden for kill in fault.kills]
         report = cls.of(
             directory, kills, samples, not findings, seed=seed, members=members, seconds=seconds, faults=happened,
-            by_fault=rows(happened), reversed=0, advices=0, events=events(directory),
+            by_fault=rows(happened), reversed=0, advices=0, declined_by_switch=len(declines), events=events(directory),
             takeover=Spread.of(sudden) if sudden else None, failure_bound_per_kill=None, findings=findings,
         )  # fmt: skip
         report.reversed, report.advices = report.verdict.reversed, report.verdict.advices
+        if not report.sent or not report.approved:
+            findings = [*findings, f"nothing is proven by {report.sent} requests, {report.approved} of them approved"]
+            report.clean = False
         report.findings = findings + report.verdict.findings
         report.failure_bound_per_kill = failure_bound(len(kills)) if report.clean else None
         return report
+
+
+def unasked_declines(declines: list[Decline], happened: Iterable[Happened], timer_s: float) -> list[str]:
+    """A finding when there are some that no fault can have caused."""
+    stood = [
+        Standstill(fault.start_epoch, fault.start_epoch + fault.duration_s)
+        for fault in happened if FAULTS[fault.name].holds
+    ]  # fmt: skip
+    found = unexcused(declines, stood, timer_s)
+    some = ", ".join(f"{each.reference} by {each.code} after {each.waited_s:.2f} s" for each in found[:DECLINES_SHOWN])
+    text = f"the switch declined {len(found)} request(s) by itself, and no fault can have made it: {some}"
+    return [text] if found else []
+
+
+def blind(samples: Iterable[Sample], seconds: float, faults: int) -> list[str]:
+    """A finding when the nodes' hashes were compared so seldom that they may have differed unseen."""
+    times = [0.0, *(each.seconds for each in samples if each.hashes_agree is not None), seconds]
+    longest_s, compared = max(later - earlier for earlier, later in itertools.pairwise(times)), len(times) - 2
+    if longest_s <= COMPARED_EVERY_S and compared * COMPARED_EVERY_FAULTS >= faults:
+        return []
+    return [f"hashes were compared {compared} times in {faults} faults, and not once for {longest_s:.0f} s"]
 
 
 def events(directory: Path) -> dict[str, int]:
@@ -127,7 +166,7 @@ def rows(happened: Sequence[Happened]) -> list[Row]:
     for name in FAULTS:
         if same := [fault for fault in happened if fault.name == name]:
             takeovers = [kill.takeover_ms for fault in same for kill in fault.kills]
-            worst = (max(getattr(fault, figure) for fault in same) for figure in ("duration_s", "gap_ms", "wait_ms"))
+            worst = (max(getattr(fault, figure) for fault in same) for figure in ("duration_s", "silence_ms", "wait_ms"))
             found.append(Row(name, len(same), len(takeovers), *worst, Spread.of(takeovers) if takeovers else None))
     return found
 
@@ -157,7 +196,8 @@ def worst_silences(answers: Sequence[float], starts: Sequence[float]) -> list[fl
 def worst_waits(result: dict[str, Any], starts: Sequence[float]) -> list[float]:
     """For each fault, by its start, the longest that an answer took. Seconds.
 
-    A long run's result has one of every few answers: the slowest, so none of these is missing.
+    A long run's result has one of every few answers: the slowest, so none of these is missing. A request that was given
+    up waits until its reversal is answered.
     """
     begun = result["begun_epoch"]
     answers = ((begun + at_s, latency_ms / 1000) for at_s, latency_ms in result["answers"])
@@ -180,17 +220,20 @@ def show(report: ChaosReport) -> None:
     """Figures and table on stdout."""
     for name in ("sent", "answered", "approved", "lost", "duplicated", "resets", "ledger_mismatch", "tps"):
         print(f"{name:16} {getattr(report, name)}")
+    print(f"declined         {report.declined_by_switch} by the switch itself")
     if report.reversed or report.advices:
         print(f"reversed         {report.reversed} by terminals\nadvices          {report.advices} of terminals")
         print("events           " + "  ".join(f"{name} {number}" for name, number in report.events.items()))
     print("latency_ms       " + "  ".join(f"{name} {value:.1f}" for name, value in report.latency_ms.items()))
+    print(f"silence_ms       {report.longest_gap_ms:.1f}, the longest time without any answer at all")
+    print(f"wait_ms          {report.latency_ms['max']:.1f}, the longest wait for one answer")
     print(f"hashes           compared {report.hash_comparisons} times, differed {report.hash_mismatches} times")
-    table = Table(title="worst gap: without any answer; worst wait: for one answer", title_justify="left")
-    for column in ("fault", "times", "kills", "longest s", "worst gap ms", "worst wait ms", "takeover p50", "max ms"):
+    table = Table(title=TITLE, title_justify="left")
+    for column in ("fault", "times", "kills", "longest s", "silence ms", "wait ms", "takeover p50", "max ms"):
         table.add_column(column, justify="left" if column == "fault" else "right", no_wrap=column == "fault")
     for row in report.by_fault:
         spread = row.takeover_ms
-        figures = [f"{row.longest_s:.1f}", f"{row.worst_gap_ms:.0f}", f"{row.worst_wait_ms:.0f}"]
+        figures = [f"{row.longest_s:.1f}", f"{row.silence_ms:.0f}", f"{row.wait_ms:.0f}"]
         figures += [f"{spread.p50:.0f}", f"{spread.max:.0f}"] if spread else ["", ""]
         table.add_row(row.name, str(row.times), str(row.kills or ""), *figures)
     Console(width=None if sys.stdout.isatty() else 120).print(table)

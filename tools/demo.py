@@ -13,6 +13,7 @@ import msgspec
 import typer
 
 from tools.audit import audit
+from tools.children import end_in_order, spawn
 from tools.judge import Verdict
 from tools.kills import Kill, Killer, Mode
 from tools.pair import Settings, Switch
@@ -117,7 +118,7 @@ def inject(
     for name, value in options.items():
         arguments += [f"--{name}", str(value)]
     command = [sys.executable, "-m", "tools.inject", *arguments]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=progress)
+    return spawn(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=progress)
 
 
 def run(directory: Path, switch: Switch, options: dict[str, Any], kill: Mode = "none", every_s: float = 2) -> Report:
@@ -178,6 +179,7 @@ def main(
     keep: Annotated[Path | None, typer.Option(help="keeps records, logs and configuration in this folder")] = None,
 ) -> None:
     """Run a whole switch on this machine and judge it. Exit code 0 only when the audit is clean."""
+    end_in_order()
     directory = keep or Path(tempfile.mkdtemp(prefix="switch-demo-"))
     options = {"seconds": seconds, "terminals": terminals, "rate": rate, "traffic": traffic, "banks": banks,
                "pipeline": 32}  # fmt: skip

@@ -1,4 +1,8 @@
-"""Kills nodes while traffic runs, starts them again as a service manager would, and measures each takeover from outside."""
+"""Kills nodes while traffic runs, starts them again as a service manager would, and times each takeover.
+
+A takeover counts from the signal, by the clock here, until its heir serves the sessions, by what the heir itself tells (its
+status). What the world outside saw of it is in the injector's records.
+"""
 
 import contextlib
 import itertools
@@ -18,7 +22,10 @@ DUPLEX_S = 30.0
 
 
 class Kill(msgspec.Struct, frozen=True):
-    """One SIGKILL, of "a", "b" or "ab". takeover_ms: from there until an heir served the sessions."""
+    """One SIGKILL, of "a", "b" or "ab". epoch_ms: when it was sent.
+
+    noticed_ms, takeover_ms: from there until the heir had noticed, and until it served the sessions, as it tells itself.
+    """
 
     node: str
     epoch_ms: float

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from switch.mirror.sealing import create_key_file
+from tools.children import spawn
 from tools.etcd import Etcd
 from tools.fdstore import FdStore
 from tools.ports import free_ports
@@ -124,7 +125,7 @@ def configuration(ports: Ports, endpoints: list[str], directory: Path, settings:
 
 
 class Process:
-    """A child process with its log file; killed by pid, never left behind."""
+    """A child process with its log file; killed by pid, never left behind: it dies with us."""
 
     def __init__(self, name: str, arguments: list[str], directory: Path) -> None:
         self.name = name
@@ -147,7 +148,7 @@ class Process:
             environment |= {"LISTEN_FDS": str(len(fds)), "LISTEN_FDNAMES": ":".join(given)}
             command = ["-c", ACTIVATE, ",".join(map(str, fds)), *command]
         with self.log.open("ab") as log:
-            self._child = subprocess.Popen(
+            self._child = spawn(
                 [sys.executable, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=fds,
                 env=environment,
             )  # fmt: skip
@@ -318,6 +319,7 @@ class Switch:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for process in [*self.nodes.values(), *self.simulators.values()]:
-            process.stop()
-        self.etcd.__exit__(kind, value, trace)
+        with contextlib.ExitStack() as stack:  # each is stopped, whatever becomes of the others; the last one first
+            stack.push(self.etcd)
+            for process in reversed([*self.nodes.values(), *self.simulators.values()]):
+                stack.callback(process.stop)

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from rich.progress import Progress
 
 from tools import chaos_faults
 from tools.chaos import Chaos, Plan
-from tools.chaos_faults import FAULTS, Done, Step, chosen, order
+from tools.chaos_faults import FAULTS, Done, Step, chosen, order, small_disk
 from tools.chaos_report import ChaosReport, events, failure_bound, sentence, worst_silences, worst_waits
 from tools.demo import Hashes
 from tools.ledger import FILE as LEDGER
@@ -137,13 +138,13 @@ def assert_whole(report: ChaosReport, faults: dict[str, int]) -> None:
     assert report.clean and report.findings == []
     assert report.answered == report.sent > 0
     assert report.hash_comparisons > 0 and report.hash_mismatches == 0
-    assert all(len(fault.kills) == 1 for fault in report.faults if fault.name in ("kill", "hang"))
+    assert all(len(fault.kills) == 1 for fault in report.faults if fault.name in ("kill", "hang", "kill-without-etcd"))
     assert report.kills == sum(len(fault.kills) for fault in report.faults) == len(report.takeover_ms)
     assert report.takeover is not None and report.takeover.p50 > 0
     assert report.failure_bound_per_kill == failure_bound(report.kills)
     assert all(fault.duration_s > 0 and fault.wait_ms > 0 for fault in report.faults)
     holds = [fault for fault in report.faults if fault.name == "etcd-full"]
-    assert holds and all(fault.gap_ms > 100 for fault in holds)  # nothing is answered while etcd refuses to write
+    assert holds and all(fault.silence_ms > 100 for fault in holds)  # nothing is answered while etcd refuses to write
 
 
 @pytest.mark.timeout(300)
@@ -157,7 +158,7 @@ def test_one_round_of_every_fault_and_what_its_records_say_when_they_are_bent(tm
     ]
 
     def judge(*findings: str) -> ChaosReport:
-        return ChaosReport.judge(directory, report.faults, report.samples, list(findings), 1, 1, report.seconds)
+        return ChaosReport.judge(directory, report.faults, report.samples, list(findings), 1, 1, report.seconds, 8.0)
 
     assert judge().clean
     found = judge("b did not come back")
@@ -167,6 +168,18 @@ def test_one_round_of_every_fault_and_what_its_records_say_when_they_are_bent(tm
     ledger.write_bytes(ledger.read_bytes() + ledger.read_bytes().splitlines(keepends=True)[0])
     bent = judge()
     assert not bent.clean and bent.duplicated == 1 and bent.failure_bound_per_kill is None
+
+
+def test_etcd_has_no_room_left_on_its_disk(tmp_path: Path) -> None:
+    try:
+        with small_disk(tmp_path / "probe"):
+            pass
+    except subprocess.CalledProcessError:
+        pytest.skip("nothing can be mounted here")
+    report = chaos(tmp_path / "run", "--faults", "1", "--only", "disk-full", "--keep")
+    assert report.faults[0].silence_ms > 100
+    data = tmp_path / "run" / "etcd"
+    assert "no space left on device" in (data / "m0.log").read_text() and not (data / "m0").is_mount()
 
 
 @pytest.mark.timeout(300)
@@ -235,6 +248,30 @@ def test_a_failed_run_keeps_its_folder_and_says_how_to_go_on(tmp_path: Path) -> 
     assert "the injector has ended with -9: see inject.log" in told
     assert f"everything is kept in {directory}" in told and "--only pause" in told
     assert (directory / "faults.jsonl").exists() and (directory / "node-a.log").exists()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGHUP])
+def test_nothing_that_it_started_outlives_it(tmp_path: Path, how: signal.Signals) -> None:
+    command = [sys.executable, "-m", "tools.chaos", "--directory", str(tmp_path / "run"), *LIGHT, "--only", "kill"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stderr is not None
+        assert any("whole after" in line for line in run.stderr)  # a node was started anew, too
+        started = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children(run.pid)}
+        for each in (b"--node\0a", b"--node\0b", b"issuer", b"bank", b"tools.inject", b"etcd"):
+            assert any(each in line for line in started.values())
+        ends = select.poll()
+        for pid in started:
+            ends.register(os.pidfd_open(pid), select.POLLIN)
+        run.send_signal(how)
+        run.wait(60)
+        left = len(started)
+        while left and (ended := ends.poll(20_000)):
+            left -= len(ended)
+            for pidfd, _ in ended:
+                ends.unregister(pidfd)
+                os.close(pidfd)
+        assert left == 0
+        assert run.returncode == (-how if how is signal.SIGKILL else 128 + how)
 
 
 def children(pid: int) -> list[int]:
