@@ -101,7 +101,7 @@ class Remote:
             return
         size = dice.choice((1, 50, 3_000, 60_000))
         with contextlib.suppress(BlockingIOError, ConnectionError):
-            match dice.randrange(100):
+            match dice.randrange(400):
                 case 0:
                     self.sock.shutdown(socket.SHUT_WR)
                     self.finished = True
@@ -109,7 +109,7 @@ class Remote:
                     self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
                     self.sock.close()
                     self.gone = True
-                case chance if chance < 60:
+                case chance if chance < 240:
                     if not self.finished:
                         self.sent += self.sock.send(stream(self.number, False, self.sent, size))
                 case _:
