@@ -387,7 +387,7 @@ class Story(Simulation):
             case ["ISSUER", "breaks", "the", "connection", "of", node]:
                 note("ISSUER", f"breaks the connection of {node}")
                 for end in self.witness.outbound(node):
-                    self.checks.excuse(end.connecting.local)
+                    self.checks.excuse(end.local)
                     self.network.break_(end)
             case ["the", "socket", "to", party, "has", "room", "for", size, "bytes"]:
                 end = self.witness.end(party)
