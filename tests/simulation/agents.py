@@ -46,7 +46,7 @@ class DebtorAgent(Client):
     def done(self) -> bool:
         return not self._left and not self._open
 
-    def once_more(self) -> None:
+    def asks(self) -> None:
         self._left = 1
         self._next()
 

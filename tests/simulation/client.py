@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from outside import DELAYED_ACK_S, Frames
-from world import Violation, World
+from world import Timer, Violation, World
 
 
 class Client(ABC):
@@ -23,6 +23,7 @@ class Client(ABC):
         self._connected_at = 0.0
         self._frames = Frames(name, decode)
         self._heard_at = 0.0
+        self._mishaps: list[Timer] = []  # of its own, that are to come
 
     def begin(self) -> None:
         self._world.at(self._world.latency(0.02), self._connect)
@@ -37,9 +38,15 @@ class Client(ABC):
         """Of its connection, as the switch knows it; "" where there is none."""
         return "{}:{}".format(*self._wire.local) if self._connected else ""
 
-    @abstractmethod
     def once_more(self) -> None:
         """It asks for one thing more, now that nothing goes wrong any more."""
+        for mishap in self._mishaps:
+            mishap.cancel()
+        self.asks()
+
+    @abstractmethod
+    def asks(self) -> None:
+        """For one thing more."""
 
     @property
     @abstractmethod
@@ -72,7 +79,7 @@ class Client(ABC):
             # its kernel would reset a connection on which it has read an answer that it has not acknowledged yet (on a dead
             # line it cannot, seed 114471): to the switch that answer was never delivered, and what it counts is all there
             # is to know (issue 5, 4: bytes_acked). No terminal lets go of its line within the instant of an approval.
-            self._world.at(DELAYED_ACK_S, self.reset)
+            self._mishaps.append(self._world.at(DELAYED_ACK_S, self.reset))
             return
         self._world.trace(self.name, "resets its connection")
         self._wire.reset()

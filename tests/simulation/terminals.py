@@ -104,7 +104,7 @@ class Terminal(Client):
     def done(self) -> bool:
         return self.gone or (not self._left and self._deal is None)
 
-    def once_more(self) -> None:
+    def asks(self) -> None:
         self._habits, self._left = Habits(), 1
         self.leaving_s = self.hangs_up_s = 0.0
         self.poison = False
@@ -150,12 +150,13 @@ class Terminal(Client):
         self.deals.append(deal)
         self._begin(deal.first)
         if self.hangs_up_s:
-            self._world.at(self.hangs_up_s, self.reset)
+            self._mishaps.append(self._world.at(self.hangs_up_s, self.reset))
             self.hangs_up_s = 0.0
         if self.leaving_s:
             if self.cut_s:
-                self._world.at(self.cut_s, lambda wire=self._wire: self._network.cut(wire, self.leaving_s))
-            self._world.at(self.leaving_s, lambda: self._leave(deal))
+                cut = self._world.at(self.cut_s, lambda wire=self._wire: self._network.cut(wire, self.leaving_s))
+                self._mishaps.append(cut)
+            self._mishaps.append(self._world.at(self.leaving_s, lambda: self._leave(deal)))
 
     def _draw(self) -> Deal:
         habits, world = self._habits, self._world
@@ -289,7 +290,7 @@ class Aside(Client):
     def done(self) -> bool:
         return self.gone
 
-    def once_more(self) -> None:
+    def asks(self) -> None:
         raise AssertionError("it is there for one reversal")
 
     @property
