@@ -223,6 +223,8 @@ TABLE = (
              Focus((_etcd("requests are late"), _etcd("watches lag")))),
     Ablation("settling by an empty entry", "after an outage nothing is forwarded that is too old", 60, (log.settling,), AWAY),
     Ablation("holding", "what waits for etcd is offered anew, with its age", 60, (log.holding,), AWAY),
+    Ablation("ages outlive a death", "also where its owner has died meanwhile", 20, (log.ages_of_standby,),
+             Focus((others.etcd_away_and_a_death,), alone=True, requests=6)),
     Ablation("gap detection", "no entry is passed over", 20, (log.gap_detection,), Focus((_etcd("a watch loses an event"),))),
     Ablation("sealing", "no card data in clear outside of the process", 20, (log.sealed,)),
     Ablation("snapshot pointer guard", "the newest snapshot stays the newest", 60, (log.snapshot_pointer,), LATE),

@@ -292,6 +292,11 @@ def leaving_offered() -> Any:
     return replaced(Succession, "_ready", make)
 
 
+def ages_of_standby() -> Any:
+    """While the switch holds, only who acts for a session notes since when its input has waited."""
+    return mock.patch.object(connection.Connection, "stand_by", lambda self, applied, now: None)
+
+
 # --- operators
 
 
