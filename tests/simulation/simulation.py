@@ -280,8 +280,9 @@ class Simulation:
                 return f"{name} does not know {strangers}"
             for link in (wire.link for wire in engine.wires.values() if wire.link.outbound):
                 sessions = [engine.state.sessions[id_] for id_ in engine.state.links.get(link.name, ())]
-                there = sum(list(host.wires.values()).count(link.name) for host in self.hosts.values())
-                if min(there, sum(session.ready for session in sessions)) < link.connections:
+                wires = [wire for host in self.hosts.values() for wire in host.wires if host.wires[wire] == link.name]
+                there = {"{}:{}".format(*wire.remote) for wire in wires}
+                if sum(session.ready and session.local in there for session in sessions) < link.connections:
                     return f"{name} knows {len(sessions)} connections to {link.name}, not all of them ready"
                 breaker = engine.state.breakers.get(link.name)
                 if breaker is not None and breaker.open:
