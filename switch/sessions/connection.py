@@ -26,7 +26,7 @@ class Connection:
         self.connecting = open_.slot >= 0  # made by connect(): its counters are one off (kernel.py)
         self.shareable = False  # its turn to reach the peer has come, if there was one
         self.opened = False  # the state had its session
-        self.since: float | None = None  # since when it may have waited to be accepted
+        self.since: float | None = None  # since when its first input may have waited to be accepted
         self.mine = False  # this node reads and writes it; else it stands by
         self.moving = False  # its handover to the peer is proposed: no effects until that is decided
         self.reading = False
@@ -60,6 +60,8 @@ class Connection:
         self.started = session.connected
         self.consumed, self.written, self.acked = counters.consumed, counters.written, counters.acked
         self.acked_ms = now
+        if self.consumed:
+            self.since = None
         self._forget_seen()
         return counters.state
 
@@ -85,6 +87,8 @@ class Connection:
     def stand_by(self, applied: int, now: float) -> None:
         """Note what has come while its owner may consume nothing."""
         upto = kernel.arrived(self.sock)
+        if applied:
+            self.since = None
         if upto > applied:
             self.note_seen(upto, now)
 
@@ -98,6 +102,7 @@ class Connection:
             now -= idle_ms
             if self.since is not None and not at_once:
                 now = min(now, self.since)
+            self.since = None
         if len(self.seen) == SEEN_MAX:
             self._join_looks()
         self.seen.append((upto, now))

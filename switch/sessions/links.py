@@ -169,7 +169,9 @@ class Links:
                 return
             reach("accept.after")
             kernel.configure(accepted, link.tcp, link.frame_max_bytes)
-            self._sessions.open(name, accepted, -1, kernel.address(address), self._owner(), self._backlogs.get(sock))
+            since = self._backlogs.get(sock)
+            owner = self._owner() if since is None else ""  # the peer would not know how long it may have waited
+            self._sessions.open(name, accepted, -1, kernel.address(address), owner, since)
 
     def _full(self) -> bool:
         """Whether there are as many sessions as descriptors are for; then nothing is accepted until some have ended."""

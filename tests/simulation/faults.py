@@ -49,7 +49,7 @@ def draw(dice: random.Random, makers: Sequence[Maker] = ()) -> Plan:
         _draw_transfers(own, plan)
     if every and own.random() < 0.15:
         plan.faults += [(own.random(), others.reload(own)) for _ in range(own.randrange(1, 3))]
-    plan.forgets = every and own.random() < 0.05
+    plan.forgets = every and own.random() < 0.025
     if every and own.random() < 0.1:
         plan.tries = own.choice((2, 3))
         plan.faults.append((own.random(), others.advices_unheard(own)))

@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from outside import BIN, FRAME_MAX
 from plan import Plan, either
 from sockets import FcntlModule, Network, SocketModule
+from tcp import WINDOW
 from terminals import Terminal
 from units import Unit
 from world import Killed, Process, Violation, World
@@ -208,6 +209,7 @@ class Simulation:
                 unittest.mock.patch("switch.journal.writer.in_thread", self.database.in_thread),
                 unittest.mock.patch("switch.node.load", lambda path: self.config),
                 unittest.mock.patch("switch.core.wires.Iso8583Codec", _codec),
+                unittest.mock.patch("switch.sessions.sessions.SCRATCH_BYTES", 2 * WINDOW),  # each node's would be zeroed anew
             ):
                 try:
                     self._run()
@@ -272,6 +274,8 @@ class Simulation:
     def _missing(self) -> str:
         """A connection that ought to be there, in words."""
         for name, unit in self.units.items():
+            if not unit.live or unit.node is None:
+                return f"{name} is not live"
             engine = unit.node.engine
             if unit.node.mirror.held:
                 return f"{name} holds"

@@ -20,9 +20,10 @@ from tcp import BOTH, CLOSE, LISTEN, RCV, SEND, SYN_SENT, TcpEnd, failure
 from world import File, Process, Violation, World
 
 SO_COOKIE = 57
+MSG_PEEK, MSG_DONTWAIT = int(real.MSG_PEEK), int(real.MSG_DONTWAIT)  # as enumerations they are slow
 KINDS = int(real.SOCK_NONBLOCK | real.SOCK_CLOEXEC)
 _HOW = {real.SHUT_RD: RCV, real.SHUT_WR: SEND, real.SHUT_RDWR: BOTH}
-_CONSTANTS = {name: value for name, value in vars(real).items() if isinstance(value, int)}
+_CONSTANTS = {name: int(value) for name, value in vars(real).items() if isinstance(value, int)}
 _INFO = struct.Struct("=B51xI64xQQ16xI100x")  # state, last_data_recv, bytes_acked, bytes_received, data_segs_in
 _LINGER = struct.Struct("ii")
 _CREDENTIALS = struct.Struct("iii")
@@ -198,12 +199,12 @@ class Socket:
         if isinstance(file, TcpEnd):
             data = bytes(file.queue[:size])
             if data:
-                if not flags & real.MSG_PEEK:
+                if not flags & MSG_PEEK:
                     self._consume(process, file, len(data))
             elif size:
-                file.ended(bool(flags & real.MSG_DONTWAIT))
+                file.ended(bool(flags & MSG_DONTWAIT))
             return data
-        message = file.receive(bool(flags & real.MSG_DONTWAIT))
+        message = file.receive(bool(flags & MSG_DONTWAIT))
         if message is None:
             return b""
         message.taken()
@@ -217,14 +218,14 @@ class Socket:
         queue = file.queue
         if not queue:
             if size:
-                file.ended(bool(flags & real.MSG_DONTWAIT))
+                file.ended(bool(flags & MSG_DONTWAIT))
             return 0
         if size >= len(queue):
             size = len(queue)
             buffer[:size] = queue
         else:
             buffer[:size] = queue[:size]
-        if not flags & real.MSG_PEEK:
+        if not flags & MSG_PEEK:
             self._consume(process, file, size)
         return size
 
@@ -237,7 +238,7 @@ class Socket:
     def receive_fds(self, size: int, most: int, flags: int = 0) -> tuple[bytes, list[int], int, Any]:
         """socket.recv_fds."""
         process, file = self._begin("recvmsg")
-        message: Message | None = file.receive(bool(flags & real.MSG_DONTWAIT))
+        message: Message | None = file.receive(bool(flags & MSG_DONTWAIT))
         if message is None:
             return b"", [], 0, None
         found = [process.give(each) for each in message.files[:most]]
@@ -250,7 +251,7 @@ class Socket:
 
     def send(self, data: Any, flags: int = 0) -> int:
         process, file = self._begin("send")
-        dontwait = bool(flags & real.MSG_DONTWAIT)
+        dontwait = bool(flags & MSG_DONTWAIT)
         if isinstance(file, TcpEnd):
             offset = file.sent
             size = file.send(data, dontwait)
@@ -282,7 +283,7 @@ class Socket:
                 raise NotImplementedError((level, kind))
             files += tuple(_file(process, fd) for fd in array.array("i", bytes(content)))
         if isinstance(file, UnixEnd):
-            return file.send(data, files, bool(flags & real.MSG_DONTWAIT))
+            return file.send(data, files, bool(flags & MSG_DONTWAIT))
         if isinstance(file, Datagrams):
             return file.send(data, files, file.path if address is None else str(address))
         raise NotImplementedError("sendmsg of a TCP socket")

@@ -126,3 +126,19 @@ def test_what_came_in_parts_to_a_backlog_counts_as_old_as_the_backlog(
     connection.note_seen(10 * parts, 61_000.0)
     age = connection.age_ms(10 * parts, 61_000.0)
     assert age == 60_000 if parts > 1 else age < 5_000
+
+
+@pytest.mark.parametrize("look", ["by an heir", "in a hold"])
+def test_what_comes_later_has_not_waited_in_the_backlog(ends: tuple[socket.socket, Connection], look: str) -> None:
+    """Whoever accepted it may look at it for the first time when its owner dies, long after."""
+    terminal, connection = ends
+    connection.since = 1_000.0
+    for _ in range(3):
+        _sent(terminal, connection, b"x" * 10)
+    connection.sock.recv(30)
+    _sent(terminal, connection, b"y" * 10)
+    if look == "in a hold":
+        connection.stand_by(30, 61_000.0)
+    connection.adopt(_session(30), 61_000.0)
+    connection.note_seen(40, 61_000.0)
+    assert connection.age_ms(40, 61_000.0) < 5_000
