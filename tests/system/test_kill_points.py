@@ -31,7 +31,8 @@ AT_WORK = {
 AT_NEW_CONNECTIONS = {"accept.before": 2, "accept.after": 2, "share.before": 2, "share.after": 2}
 BEFORE_IT_IS_LIVE = {"join.after": 1, "live.before": 1}
 # as soon as it is live its peer gives it sessions: it adopts some before it says that it serves, or after
-WHILE_STARTING = {**BEFORE_IT_IS_LIVE, "adopt.before": 3, "adopt.after": 3}
+AS_SESSIONS_COME = {"adopt.before": 3, "adopt.after": 3}
+WHILE_STARTING = {**BEFORE_IT_IS_LIVE, **AS_SESSIONS_COME}
 WHEN_THE_PEER_RETURNS = {"move.before": 1, "move.after": 1}
 WHEN_IT_LEAVES = {"leave.before": 1}
 AS_THE_LEAD = {"snapshot.before": 1, "snapshot.after": 1}
@@ -130,7 +131,7 @@ def test_a_node_dies_at(point: str, node: str, switch: Switch, traffic: Traffic,
     elif point in WHEN_IT_LEAVES:
         process.signal(signal.SIGTERM)
     lives.died(node)
-    assert lives.served(node) == (point not in BEFORE_IT_IS_LIVE) or point in WHILE_STARTING.keys() - BEFORE_IT_IS_LIVE.keys()
+    assert lives.served(node) == (point not in BEFORE_IT_IS_LIVE) or point in AS_SESSIONS_COME
     place = CASES.index((point, node)) + 1
     following = CASES[place] if place < len(CASES) else ("", "")
     if following[1] == node and following[0] not in WHILE_STARTING:
