@@ -51,10 +51,13 @@ def test_a_node_that_was_away_catches_up_by_snapshot_and_log_and_knows_old_outco
         gone = switch.ask("a")["index"]
         assert switch.ask("a")["simplex"] and switch.ask("a")["incarnations"]["b1"]["status"] == "left"
 
-        def truncated() -> bool:
-            return any(int(fields_of(line)["index"]) > gone for line in log_lines(switch, "log.truncated", nodes="a"))
+        def beyond(event: str, **least: int) -> bool:
+            fields = [fields_of(line) for line in log_lines(switch, event, nodes="a")]
+            return any(all(int(line[name]) >= count for name, count in least.items()) for line in fields)
 
-        until(truncated, "the log to be truncated beyond what b had applied")
+        until(lambda: beyond("log.truncated", index=gone + 1), "the log to be truncated beyond what b had applied")
+        # a snapshot's first outcomes are in its chunks: a segment is made of the next fifty
+        until(lambda: beyond("snapshot.written", index=gone + 1, segments=1), "a snapshot with a segment")
         switch.start("b")
         loaded = logged(switch, "snapshot.loaded", nodes="b")
         assert int(fields_of(loaded)["index"]) > gone and int(fields_of(loaded)["segments"]) > 0
