@@ -4,13 +4,16 @@ import csv
 import heapq
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
-from switch.config import ConfigError, load
+from switch.config import Config, ConfigError, load
 from switch.journal.rows import Row
+
+if TYPE_CHECKING:
+    from switch.journal.store import Store
 
 LinkOption = Annotated[str, typer.Option("--link", "-l", help="Of this link only.")]
 DateOption = Annotated[str, typer.Option("--date", "-d", help="Of this business date only: MMDD.")]
@@ -20,24 +23,28 @@ SHOWN = ("number", "kind", "link", "target", "message_type", "pan", "amount", "c
          "response_code", "written_utc")  # fmt: skip
 
 
+def stores(loaded: Config, password: str = "") -> "list[Store]":
+    """One for each database that the nodes write to; none is connected to yet. Raises StoreError, an OSError, for a bad url."""
+    from switch.journal.store import Store  # SQLAlchemy is costly to import
+
+    urls = dict.fromkeys(loaded.journal.url_of(node) for node in "ab" if loaded.journal.url)
+    return [Store(url, password, loaded.journal.timeout_s) for url in urls]
+
+
 def journal_rows(config: Path, link: str, date: str, last: int) -> Iterator[Row]:
     """The rows of all databases that the nodes write to, each once, in the order of their numbers. Exits where one fails."""
-    from switch.journal.store import Store, StoreError  # SQLAlchemy is costly to import
-
     try:
         loaded = load(config)
-        password = loaded.journal.password()
-        urls = list(dict.fromkeys(loaded.journal.url_of(node) for node in "ab" if loaded.journal.url))
-        if not urls:
+        databases = stores(loaded, loaded.journal.password())
+        if not databases:
             raise SystemExit(f"{config}: there is no journal: [journal] has no url")
-        stores = [Store(url, password, loaded.journal.timeout_s) for url in urls]
-        given = [store.read(pair=loaded.pair.name, link=link, date=date, last=last) for store in stores]
+        given = [store.read(pair=loaded.pair.name, link=link, date=date, last=last) for store in databases]
         before = None
         for row in heapq.merge(*given, key=lambda row: (row.origin, row.number)):
             if (row.origin, row.number) != before:
                 before = (row.origin, row.number)
                 yield row
-    except (ConfigError, StoreError, OSError) as error:
+    except (ConfigError, OSError) as error:  # StoreError is one
         raise SystemExit(f"the journal cannot be read: {error}") from None
 
 

@@ -23,6 +23,7 @@ from switch.ops.books import (
     journal_rows,
     newest,
     shown,
+    stores,
     write_csv,
 )
 
@@ -143,8 +144,11 @@ def journal(
 def check(config: ConfigOption = CONFIG) -> None:
     try:
         loaded = load(config)
+        stores(loaded)
     except ConfigError as error:
         raise SystemExit(str(error)) from None
+    except OSError as error:  # a StoreError: a node serves, and tells of its journal only once it has rows
+        raise SystemExit(f"{config}: [journal] url: {error}") from None
     print(f"{config}: {len(loaded.link)} links, {len(loaded.route)} routes")
 
 
