@@ -57,7 +57,7 @@ class Tending:
         self._targets = targets
         self._limits = rules.limits
         self._stand_ins = rules.stand_ins
-        self._outbound = [link for link in rules.links if link.outbound]
+        self._links = rules.links
         self._node = node
         self._incarnation = incarnation
         self.outstanding: set[Subject] = set()
@@ -226,7 +226,10 @@ class Tending:
 
     def _networks(self, clock: int, utc: float) -> Iterator[Due]:
         state = self._state
-        for link in self._outbound:
+        for link in self._links:
+            breaker = state.breakers.get(link.name)
+            if not link.outbound and (breaker is None or not breaker.open):
+                continue  # who connects to us signs on and sends echoes; ours are for what is closed to requests
             for id_ in list(state.links.get(link.name, ())):
                 session, subject = state.sessions[id_], ("session", id_)
                 if not session.connected or subject in self.outstanding:
@@ -245,7 +248,7 @@ class Tending:
             what = "no answer to" if session.network.match_key else "not served after"
             return End(session.id, -1, f"{what} {session.network.function.name.lower()}")
         if not session.ready:
-            return self._network_send(session, NetworkFunction.SIGN_ON, utc)
+            return None if session.accepted else self._network_send(session, NetworkFunction.SIGN_ON, utc)
         breaker = self._state.breakers.get(session.link)
         if breaker is not None and breaker.open:  # half-open: an echo, never a customer's payment
             return self._network_send(session, NetworkFunction.ECHO, utc) if clock >= breaker.due_ms else None

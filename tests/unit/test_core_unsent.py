@@ -308,6 +308,42 @@ def test_a_link_that_times_out_again_and_again_gets_echoes_and_no_payments():
     assert len(pair.sent(net, Role.FORWARD)) == 3
 
 
+def test_a_network_that_connects_to_us_is_asked_by_an_echo_too_before_it_gets_payments_again():
+    listening = {"connect": [], "listen": {"a": "h:1", "b": "h:2"}}
+    pair = Pair(rules(net={**listening, "breaker_timeouts": 2, "timeout_ms": 500}))
+    terminal, net = pair.accept(), pair.accept("net")
+    for number in (1, 2):
+        pair.receive(terminal, card(number))
+        pair.pass_ms(1_000)
+        pair.tend()
+    (echo,) = pair.sent(net, Role.NETWORK)
+    assert pair.state.breakers["net"].open and echo[:4] == b"0800"
+    pair.receive(net, answer_to(echo))
+    assert "net" not in pair.state.breakers
+    pair.receive(terminal, card(3))
+    assert len(pair.sent(net, Role.FORWARD)) == 3
+    pair.pass_ms(60_000)
+    pair.receive(net, answer_to(pair.forwarded(net)))
+    pair.tend()
+    assert pair.sent(net, Role.NETWORK) == [echo]  # else who connects sends echoes
+
+
+def test_a_network_that_connects_to_us_and_answers_no_echo_is_to_connect_anew():
+    listening = {"connect": [], "listen": {"a": "h:1", "b": "h:2"}}
+    pair = Pair(rules(net={**listening, "breaker_timeouts": 1, "timeout_ms": 500, "network_timeout_ms": 2_000}))
+    terminal, net = pair.accept(), pair.accept("net")
+    pair.receive(terminal, card(1))
+    pair.pass_ms(1_000)
+    pair.tend()
+    pair.pass_ms(2_500)
+    pair.tend()
+    assert net not in pair.state.sessions
+    again = pair.accept("net")
+    pair.tend()
+    pair.receive(again, answer_to(pair.sent(again, Role.NETWORK)[-1]))
+    assert "net" not in pair.state.breakers
+
+
 def test_a_link_gets_no_more_requests_a_second_than_its_rate():
     pair = Pair(rules(net={"rate_max": 2}))
     terminal, net = pair.accept(), pair.connect()
