@@ -227,7 +227,7 @@ class Offers:
                 return Absorb(*place.span, f"advice: {Reason.NO_ROUTE}")
             target = names[0]
             to = self._wires[target]
-            if not state.lane_room(to.link):
+            if not (state.lane_room(to.link) and state.parked_room(to.link)):
                 return Absorb(*place.span, f"advice: {Reason.OVERLOAD}")
             stan = to.stan(state, self._node)
             reference = found.reference if found is not None else b""

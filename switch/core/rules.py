@@ -64,7 +64,9 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     # what it is about is not known there, also not after so many tries: done, if it may never have come there, else parked
     advice_not_found: Literal["done", "park"] = "done"
     advice_not_found_tries: int = 3
-    parked_max: int = 10_000  # advices that wait for an operator; with more of them the link gets no new requests
+    # advices that wait for an operator; with more of them the link gets no new requests, with twice as many no advices:
+    # their senders repeat them
+    parked_max: int = 10_000
     lane_max: int = 10_000  # advices kept for this link; with more of them it gets no new requests
     echo_interval_ms: int = 30_000  # silence after which an echo is sent; 0: never
     network_timeout_ms: int = 10_000  # for sign-on and echo

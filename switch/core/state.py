@@ -321,6 +321,10 @@ class State:
         """Whether an advice more from outside may be kept for the link: these are never refused, so there is more room."""
         return len(self.lanes.get(link.name, ())) < 2 * link.lane_max
 
+    def parked_room(self, link: Link) -> bool:
+        """Whether so few wait for an operator that one more from outside may be taken, which may have to wait, too."""
+        return len(self.parked.get(link.name, ())) < 2 * link.parked_max
+
     def live(self) -> list[str]:
         """The live incarnations, by node."""
         ids = (self.nodes[node] for node in sorted(self.nodes))

@@ -25,7 +25,7 @@ class Wire:
         value = bytes.fromhex(link.header_value) if link.header_value else None
         self.framer = Framer.of(link.framing, header=link.header, maximum=link.frame_max_bytes, header_default=value)
         self._stan = 0  # last given
-        taken = 2 * (link.inflight_max + link.lane_max) + link.parked_max
+        taken = 2 * (link.inflight_max + link.lane_max + link.parked_max)
         if self.codec.stan_digits and taken >= 10**self.codec.stan_digits // 2:
             raise RulesError(f"link {link.name!r}: inflight_max, lane_max and parked_max leave too few STANs")
 

@@ -5,7 +5,7 @@ from engines import DIALECT, Pair, answer_to, card, reversal, rules
 
 from messages.message import Decision
 from switch.core.originals import HOLDERS_MAX, Standing, find
-from switch.core.proposals import Absorb, Refuse, Reply, Resend, Settle, Store
+from switch.core.proposals import Absorb, AdviceSend, Refuse, Reply, Resend, Settle, Store
 from switch.core.records import Role
 from switch.core.rules import Limits
 
@@ -223,6 +223,20 @@ def test_more_advices_than_a_lane_holds_are_left_to_their_sender():
     terminal = pair.accept()
     kinds = [type(pair.receive(terminal, card(number, mti="0220"))) for number in range(1, 5)]
     assert kinds == [Store, Store, Absorb, Absorb]
+
+
+def test_while_too_many_wait_for_an_operator_more_are_left_to_their_sender():
+    pair = Pair(rules(net={"parked_max": 1}))
+    terminal, net = pair.accept(), pair.connect()
+    kinds = []
+    for number in range(1, 5):
+        kinds.append(type(pair.receive(terminal, card(number, mti="0220"))))
+        for proposal in pair.tend():
+            assert isinstance(proposal, AdviceSend)
+            pair.receive(net, answer_to(pair.sent(net, Role.ADVICE)[-1], "12"))
+    assert kinds == [Store, Store, Absorb, Absorb] and len(pair.state.parked["net"]) == 2
+    pair.append("a", Settle(1, retry=False))
+    assert isinstance(pair.receive(terminal, card(3, mti="0220")), Store)
 
 
 def test_all_of_it_survives_a_takeover_and_a_snapshot(pair):
