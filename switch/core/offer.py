@@ -127,8 +127,11 @@ class Offers:
             told = wire.reject(frame.header)
         elif wire.link.unparseable == "advise":
             stan = wire.stan(self._state, self._node)
-            complaint = wire.codec.complaint(frame.payload, error, start, stan, utc)
-            told = wire.frame(complaint.payload) if complaint is not None else b""
+            try:
+                complaint = wire.codec.complaint(frame.payload, error, start, stan, utc)
+                told = wire.frame(complaint.payload) if complaint is not None else b""
+            except MessageError:  # by the link's rules or framing there is none: passed over
+                told = b""
         return Absorb(session.id, start, end, "unparseable", told)
 
     # --- requests

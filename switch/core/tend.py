@@ -149,7 +149,10 @@ class Tending:
         route = self._targets.route(transaction.link, message)
         if route is None:
             return self._decide(transaction, Reason.NO_ROUTE, utc)
-        names = self._targets.order(route, transaction.original, self._wires[transaction.link].codec)
+        try:
+            names = self._targets.order(route, transaction.original, self._wires[transaction.link].codec)
+        except MessageError:  # its source's dialect was changed
+            return self._decide(transaction, Reason.LINK_DOWN, utc)
         if not own and self._rewritten(transaction):
             names = [name for name in names if name == transaction.target]
         choice = self._targets.choose(route, names, message, wire.codec, age_ms, utc)
@@ -186,7 +189,10 @@ class Tending:
             bins = not rule.bins or message.attributes.bin.startswith(tuple(rule.bins))
             if not bins or not allows(rule, transaction):
                 continue
-            account = source.account(transaction.original)
+            try:
+                account = source.account(transaction.original)
+            except MessageError:
+                continue
             amount, cards_max = transaction.summary.amount, self._limits.stand_in_cards_max
             if not account or not left(self._state, rule, account, day, amount, cards_max):
                 continue

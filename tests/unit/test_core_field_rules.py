@@ -118,3 +118,18 @@ def test_a_value_the_rules_do_not_know_is_a_format_error_at_the_source():
 def test_rules_that_cannot_work_are_refused_with_their_link():
     with pytest.raises(RulesError, match=r"'net'.*field rule drop of field '37'"):
         pair_of(net={"field": [{"field": "37", "action": "drop"}]})
+
+
+def test_a_rule_that_would_stop_our_own_sign_on_or_echo_is_refused():
+    """It is due to nobody's request: it failed as a timer, which ended one node after the other."""
+    strict = {"field": "70", "action": "map", "values": {"001": "061"}, "default": "error", "when": ["network"]}
+    with pytest.raises(RulesError, match=r"'net'.*DE70"):
+        pair_of(net={"field": [strict]})
+
+
+def test_a_rule_that_an_administrative_message_does_not_pass_leaves_the_bytes_unanswered():
+    """It failed outside of any message: who read the frame ended, and then its heir."""
+    pos = {**cards(field=[{"field": "44", "action": "copy", "from": "48"}]), "unparseable": "advise"}
+    pair = Pair(rules(pos=pos))
+    proposal = pair.unreadable(pair.accept(), b"not a message")
+    assert isinstance(proposal, Absorb) and not proposal.frame
