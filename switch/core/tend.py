@@ -3,7 +3,8 @@
 Each thing has one incarnation that acts for it, by log order; the others leave it alone.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import chain, islice
 
 from messages.message import Cause, Decision, Message, MessageError, NetworkFunction, Outcome, Reason
@@ -32,7 +33,7 @@ from switch.core.targets import Choice, Targets
 from switch.core.wires import Wire
 
 PATIENT_TRIES = 3  # of an advice for which the rest of its lane waits
-LOOK_MAX = 200  # advices of a lane that are looked at in one round
+LOOK_MAX = 200  # advices of a lane that are looked at in one round, and as many of the rest
 DAY_S = 86_400
 Subject = tuple[str, object]
 Due = tuple[Subject, Proposal]
@@ -60,6 +61,7 @@ class Tending:
         self._links = rules.links
         self._node = node
         self._incarnation = incarnation
+        self._looked: dict[str, int] = {}  # link: after which of its lane `_beyond` looks
         self.outstanding: set[Subject] = set()
 
     def all(self, expired: Iterable[int], clock: int, utc: float) -> Iterator[Due]:
@@ -290,10 +292,11 @@ class Tending:
             if not waits and clock - advice.queued_ms > link.advice_expires_ms:
                 yield subject, Park(advice.id, "expired")
 
-    def _lane(self, link: Link, lane: Iterable[int], session: str, clock: int) -> Iterator[Due]:
+    def _lane(self, link: Link, lane: Collection[int], session: str, clock: int) -> Iterator[Due]:
         """The first that are due, as many as may be outstanding. One that was not answered a few times lets others pass."""
         outstanding, keys = 0, self._state.advice_keys
-        for advice in self._heads(lane):
+        beyond = self._beyond(link.name, lane) if len(lane) > LOOK_MAX else ()
+        for advice in chain(self._heads(lane), beyond):
             if outstanding >= link.advice_window:
                 return
             subject = ("advice", advice.id)
@@ -317,6 +320,22 @@ class Tending:
             if advice.about:
                 before.add(advice.about)
             yield advice
+
+    def _beyond(self, link: str, lane: Iterable[int]) -> Iterator[Advice]:
+        """Of those after the first ones, so many at a time: where there is nothing to do and none is out, the next go on.
+
+        Else so many that are never answered, of one issuer behind a network, would hold up those of all others until they
+        are parked. Where others are about the same original it waits to be among the first.
+        """
+        state, numbers = self._state, list(lane)  # in order
+        start = max(bisect_right(numbers, self._looked.get(link, 0)), LOOK_MAX)
+        part = numbers[start : start + LOOK_MAX]
+        for number in part:
+            advice = state.advices[number]
+            if state.abouts.get(advice.about, 0) <= 1:
+                yield advice
+        if not any(("advice", number) in self.outstanding or _patient(state.advices[number]) for number in part):
+            self._looked[link] = part[-1] if len(part) == LOOK_MAX else 0
 
     def _behind(self, advice: Advice) -> str:
         """The session in whose outbox its original still stands: its owner may be late, and write it after the advice.
@@ -368,3 +387,8 @@ class Tending:
         old = closed[meta.oldest] + self._limits.replay_window_ms <= clock
         if old or len(self._state.outcomes) > self._limits.outcomes_max:
             yield subject, Forget(meta.oldest)
+
+
+def _patient(advice: Advice) -> bool:
+    """Whether a copy of it is out for which the rest of its lane waits."""
+    return bool(advice.session) and advice.tries <= PATIENT_TRIES

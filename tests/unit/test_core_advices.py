@@ -3,6 +3,7 @@
 import pytest
 from engines import DIALECT, Pair, answer_to, card, rules, transfer
 
+from switch.core import tend
 from switch.core.proposals import AdviceSend, Settle
 from switch.core.records import Role
 
@@ -85,6 +86,27 @@ def test_one_that_is_never_answered_is_parked_and_holds_up_no_other(pair):
     assert [parked[1], parked[2]] == ["unanswered"] * 2
     assert len(advices(pair, net)) == 8, "each twice"
     assert list(pair.state.parked["net"])[:2] == [1, 2]
+
+
+def test_many_that_are_never_answered_hold_up_none_behind_them(monkeypatch):
+    monkeypatch.setattr(tend, "LOOK_MAX", 3)
+    pair = Pair(rules(net={"timeout_ms": 1_000, "advice_retry_ms": 500, "advice_retry_max_ms": 500, "echo_interval_ms": 0,
+                           "advice_window": 2}))  # fmt: skip
+    terminal, net = pair.accept(), pair.connect()
+    for number in range(1, 12):
+        pair.receive(terminal, card(number, mti="0220"))
+    answered = set()
+    for _ in range(60):
+        pair.tend()
+        out = [each for each in pair.state.advices.values() if each.session and each.tries <= tend.PATIENT_TRIES]
+        assert len([each for each in out if each.deadline_ms > pair.state.meta.clock_ms]) <= 2
+        for payload in advices(pair, net):
+            stan = int(DIALECT.decode(payload).fields[37])
+            if stan in (9, 11) and stan not in answered:  # the others' issuer is away
+                pair.receive(net, answer_to(payload))
+                answered.add(stan)
+        pair.pass_ms(500)
+    assert answered == {9, 11} and len(pair.state.lanes["net"]) == 9
 
 
 def test_waits_are_doubled_up_to_a_bound_and_spread():
