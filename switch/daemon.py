@@ -24,6 +24,7 @@ from switch.ops.control import Control
 from switch.ops.logs import event
 from switch.poison import PoisonEntry
 from switch.sessions.links import sessions_held
+from switch.witness import WentBack
 
 log = logging.getLogger("switch.daemon")
 EXIT_CONFIG = 78  # sysexits(3) EX_CONFIG
@@ -136,7 +137,7 @@ def start(path: Path, node: str) -> None:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(loaded, path, node))
-    except (PoisonEntry, TooNew) as error:
+    except (PoisonEntry, TooNew, WentBack) as error:
         event(log, logging.CRITICAL, "node.stopped", text=error)
         os._exit(EXIT_CONFIG)
     except Exception as error:

@@ -49,6 +49,7 @@ from switch.sessions.links import Links
 from switch.sessions.polling import Polling
 from switch.sessions.sessions import Sessions
 from switch.succession import TICK_MS, Succession
+from switch.witness import Witness
 
 log = logging.getLogger("switch.node")
 POLL_MS = 100
@@ -83,6 +84,7 @@ class Node:
         directory = Path(config.pair.run_directory)
         self.poison = Poison(directory / f"{config.pair.name}.poison", node, os.getpid())
         self.keys = DataKeys(directory / f"{config.pair.name}.data-keys", node, config.pair.data_key_minutes)
+        self.witness = Witness(directory / f"{config.pair.name}.witness", node)
         self.engine.opened = self.keys.open
         self.succession = Succession(self, self.engine, self.poison, directory, config.pair)
         self.sessions = Sessions(self.engine, self.submit, self.succession, self.poison, self.keys, self._boot_id, self.now)
@@ -143,7 +145,9 @@ class Node:
     async def run(self, ready: Any) -> None:
         """Join, serve until stopped, leave. `ready()` is called when the node serves."""
         self.poison.begin(self.node)  # before the log is read: each entry leaves its mark in the same place
+        last = self.witness.last()
         await self.mirror.start()
+        self.witness.check(last, self.engine.state.meta.origin, self.mirror.index)
         for before in list(self.engine.state.incarnations.values()):
             if before.node == self.node and not self.engine.state.over(before.id):
                 await kill(before)
@@ -286,6 +290,8 @@ class Node:
                 self.metrics.refused.inc()
             self._resolved(subject, accepted, touched)
         self.poison.clear()
+        if self.engine.incarnation:  # a log that is only being read may be one that ends too early
+            self.witness.saw(self.engine.state.meta.origin, entry.index)
         reach("apply.after")
         self.sessions.follow(touched, decided=True)
         self._say(entry.index, by, applied)
