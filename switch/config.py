@@ -61,6 +61,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return Rules(links=self.link, routes=self.route, stand_ins=self.stand_in, limits=self.limits)
 
 
+# what would let both nodes stand still, end each other, or fail: no clock passes, a live peer's entries seem to have stopped
+# (succession.STILL_MS); no snapshot can be written (a segment is one value in etcd)
+_BOUNDS = {"heartbeat_ms": (20, 1_500), "segment_bytes": (1, 1_000_000)}
+
+
 class ConfigError(Exception):
     """A configuration file that cannot be used. The text names the file and the place and says what to change."""
 
@@ -70,6 +75,9 @@ def load(path: Path) -> Config:
     try:
         config = msgspec.toml.decode(path.read_bytes(), type=Config)
         check(config.rules)
+        for name, (least, most) in _BOUNDS.items():
+            if not least <= getattr(config.limits, name) <= most:
+                raise RulesError(f"[limits]: {name} is from {least} to {most}")
         if bool(config.journal.url) != bool(config.limits.journal_waiting_max):
             raise RulesError("a journal needs both: the url in [journal], and in [limits] journal_waiting_max above 0")
         if config.journal.url and not config.journal.url.startswith(("sqlite:", "postgresql:", "postgresql+psycopg:")):
