@@ -5,6 +5,7 @@ from typing import Annotated
 
 import msgspec
 
+from messages.iso8583.loader import is_changed
 from switch.core.rules import Limits, Link, Route, Rules, RulesError, StandIn, check
 from switch.core.wires import wires
 from switch.mirror.settings import EtcdSettings, password_in
@@ -87,4 +88,22 @@ def load(path: Path) -> Config:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except (msgspec.MsgspecError, RulesError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: {error}") from None
+    return config
+
+
+def load_again(path: Path) -> Config:
+    """The same for a process that has loaded one before. Raises ConfigError."""
+    config = load(path)
+    for link in config.link:
+        if link.iso8583 is None:
+            continue
+        try:
+            changed = is_changed(link.iso8583.dialect)
+        except ValueError as error:
+            raise ConfigError(f"{path}: link {link.name!r}: {error}") from None
+        if changed:  # what is recorded names its dialect, and of one name there is one in a process
+            raise ConfigError(
+                f"{path}: link {link.name!r}: the dialect {link.iso8583.dialect} was changed since this node has loaded it: "
+                "give the changed one another name"
+            )
     return config

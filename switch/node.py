@@ -8,7 +8,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from switch.config import Config, ConfigError, load
+from switch.config import Config, ConfigError, load_again
 from switch.core import snapshot
 from switch.core.apply_pair import still_needed
 from switch.core.engine import Engine
@@ -125,7 +125,7 @@ class Node:
 
     def reload(self) -> None:
         """Read the configuration file again; its rules become active on both nodes by an entry. Raises ConfigError."""
-        config = load(self._path)
+        config = load_again(self._path)
         needed = still_needed(self.engine.state, self.engine.rules, config.rules)
         if needed:
             raise ConfigError(f"links that requests or advices still need are gone: {', '.join(needed)}; drain them first")

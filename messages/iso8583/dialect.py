@@ -48,6 +48,7 @@ class Dialect:
 
     def __init__(self, name: str, layout: Layout) -> None:
         self.name = name
+        self.layout = layout
         self.version = layout.version
         for encoding, other, what in ((layout.mti, "bcd", "MTI"), (layout.bitmap, "binary", "bitmap")):
             if encoding not in (*TEXT, other):

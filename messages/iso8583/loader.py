@@ -52,13 +52,25 @@ def load_dialect(name_or_path: str) -> Dialect:
 
     Raises ValueError that names the file and what is wrong in it.
     """
-    path = _locate(name_or_path, Path())
     try:
-        if path.suffix == ".xml":
-            return Dialect(name_or_path, read_packager(path.read_bytes()))
-        return Dialect(name_or_path, msgspec.convert(_merged(path, 8), DialectFile, strict=False).layout())
+        return Dialect(name_or_path, _read(name_or_path))
     except (OSError, KeyError, ValueError, msgspec.ValidationError) as error:
         raise ValueError(f"dialect {name_or_path}: {error}") from error
+
+
+def is_changed(name_or_path: str) -> bool:
+    """Whether its files say something else by now than when this process has loaded it. Raises ValueError as `load_dialect`."""
+    try:
+        return _read(name_or_path) != load_dialect(name_or_path).layout
+    except (OSError, KeyError, ValueError, msgspec.ValidationError) as error:
+        raise ValueError(f"dialect {name_or_path}: {error}") from error
+
+
+def _read(name_or_path: str) -> Layout:
+    path = _locate(name_or_path, Path())
+    if path.suffix == ".xml":
+        return read_packager(path.read_bytes())
+    return msgspec.convert(_merged(path, 8), DialectFile, strict=False).layout()
 
 
 def shipped_dialects() -> list[str]:

@@ -207,7 +207,7 @@ class Simulation:
                 install(self.cluster),
                 installed(world, self.network, sockets, FcntlModule(self.network, self.plan.meanwhile), self.checks.told),
                 unittest.mock.patch("switch.journal.writer.in_thread", self.database.in_thread),
-                unittest.mock.patch("switch.node.load", lambda path: self.config),
+                unittest.mock.patch("switch.node.load_again", lambda path: self.config),
                 unittest.mock.patch("switch.core.wires.Iso8583Codec", _codec),
                 unittest.mock.patch("switch.sessions.sessions.SCRATCH_BYTES", 2 * WINDOW),  # each node's would be zeroed anew
             ):

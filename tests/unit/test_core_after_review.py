@@ -9,7 +9,7 @@ import sys
 import pytest
 from engines import DIALECT, Pair, answer_to, card, reversal, rules
 
-from switch.config import ConfigError, load
+from switch.config import ConfigError, load, load_again
 from switch.core.originals import Standing, find
 from switch.core.proposals import Undo
 from switch.core.records import Incarnation, Role, Stage, Status
@@ -150,3 +150,18 @@ def test_a_value_that_nobody_foresaw_is_an_error_of_the_file(tmp_path):
         load(file)
 
 
+def test_a_dialect_that_was_changed_where_it_stands_is_told_at_a_reload(tmp_path):
+    """It was said to be active, and was not, before a node ended: then that one had it, or did not start."""
+    dialect, file = tmp_path / "own.toml", tmp_path / "switch.toml"
+    dialect.write_text('base = "iso87-ascii"\n[fields.48]\nformat = "ans...999"\n')
+    file.write_text('[pair]\nname = "x"\nrun_directory = "/tmp"\nkey_file = "k"\n[etcd]\nendpoints = ["http://x:1"]\n'
+                    '[[link]]\nname = "pos"\nlisten = {a = "127.0.0.1:1"}\nframing = "2-byte-be"\n'
+                    f'[link.iso8583]\ndialect = "{dialect}"\n')  # fmt: skip
+    load(file)
+    load_again(file)
+    dialect.write_text('base = "iso87-ascii"\n[fields.48]\nformat = "ans...999"\nsensitive = true\n')
+    with pytest.raises(ConfigError, match=r"own\.toml was changed since"):
+        load_again(file)
+    dialect.write_text('base = "iso87-ascii"\n[fields.48]\nformat = "nonsense"\n')
+    with pytest.raises(ConfigError, match=r"link .pos.: dialect .*own\.toml"):
+        load_again(file)
