@@ -132,6 +132,18 @@ class Node:
         self.submit(Configure(config.rules.encode()), ("configure", 0))
         self.config = config
 
+    def _read_with_peer(self) -> None:
+        """The peer has read the file again: what stands there beside the rules (the journal) is to be the same here."""
+        try:
+            config = load_again(self._path)
+        except ConfigError as error:
+            event(log, logging.WARNING, "rules.differ", error=str(error), do="what is active came from the peer's file")
+            return
+        if config.rules.encode() == self.engine.state.meta.rules:
+            self.config = config
+        else:
+            event(log, logging.WARNING, "rules.differ", do="what is active came from the peer's file: give both nodes one")
+
     def settle(self, word: Settle) -> None:
         """An operator's word on a parked advice."""
         self.submit(word, ("settle", word))
@@ -318,7 +330,9 @@ class Node:
             if note.event == "node.heir":
                 self._tend_after = self.now() + SETTLE_MS
                 self.succession.heir_applied(note.fields["dead"], note.fields["heir"], note.fields["sessions"])
-            elif note.event == "rules.active" and self.links.configured():
+            elif note.event == "rules.active" and note.fields["by"] != self.engine.incarnation:
+                self._loop.call_soon(self._read_with_peer)
+            if note.event == "rules.active" and self.links.configured():
                 # the peer takes sockets of links that it knows: again when it has applied this entry, too
                 self.succession.share_listeners()
                 self._loop.call_later(SHARE_AGAIN_S, self.succession.share_listeners)

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from switch_rig import DECLINED_PAN, Traffic, Wire, card_request, clean, fresh, hashes_agree, log_lines, settled, until
@@ -66,3 +67,17 @@ def test_a_link_that_a_request_needs_stays_and_the_operator_is_told_which(start:
         with Wire(switch.ports.further["more"][node]) as again:
             assert again.ask(card_request(pan=DECLINED_PAN))[39] == "51"
     hashes_agree(switch)
+
+
+def test_after_a_takeover_the_heir_has_the_journal_that_its_peer_has_read(start: Start, tmp_path: Path) -> None:
+    switch, url = start(Settings()), f"sqlite:///{tmp_path}/journal.db"
+    switch.configure(Settings(limits={"journal_waiting_max": 5}, journal={"url": url}))
+    assert switch.ask("a", "reload")["ok"]
+    with Wire(switch.ports.terminals["b"]) as wire:
+        until(lambda: log_lines(switch, "rules.active by=a1", nodes="a"), "the new rules")
+        switch.nodes["a"].kill()
+        until(lambda: log_lines(switch, "takeover.done", nodes="b"), "b to be the heir")
+        for _ in range(8):  # more than may wait for a database
+            assert wire.ask(card_request())[39] == "00"
+            until(lambda: not switch.ask("b")["journal"]["waiting"], "the row to be written")
+    assert not log_lines(switch, "journal.failed", nodes="b")
