@@ -7,6 +7,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import chain, islice
 
+from msgspec.structs import replace
+
 from messages.message import Cause, Decision, Message, MessageError, NetworkFunction, Outcome, Reason
 from switch.core.apply_payments import host
 from switch.core.apply_stand_in import allows, left
@@ -17,6 +19,7 @@ from switch.core.proposals import (
     End,
     Forget,
     Frames,
+    Local,
     NetworkSend,
     Park,
     Proposal,
@@ -35,6 +38,7 @@ from switch.core.wires import Wire
 PATIENT_TRIES = 3  # of an advice for which the rest of its lane waits
 LOOK_MAX = 200  # advices of a lane that are looked at in one round, and as many of the rest
 DAY_S = 86_400
+OWED_BYTES_MAX = 1_000_000  # of answers and advice in one proposal, which an entry (1 MiB) holds
 Subject = tuple[str, object]
 Due = tuple[Subject, Proposal]
 
@@ -88,6 +92,10 @@ class Tending:
         return not waits and self._state.acting(transaction.owner) == self._incarnation
 
     def _transaction(self, transaction: Transaction, clock: int, utc: float) -> Proposal:
+        proposal = self._of(transaction, clock, utc)
+        return _fitting(proposal) if isinstance(proposal, Local) else proposal
+
+    def _of(self, transaction: Transaction, clock: int, utc: float) -> Proposal:
         if transaction.stage is Stage.UNDELIVERABLE:
             return self._undeliverable(transaction, utc)
         return self._unsent(transaction, clock, utc) if transaction.stage is Stage.UNSENT else self._timeout(transaction, utc)
@@ -392,3 +400,14 @@ class Tending:
 def _patient(advice: Advice) -> bool:
     """Whether a copy of it is out for which the rest of its lane waits."""
     return bool(advice.session) and advice.tries <= PATIENT_TRIES
+
+
+def _fitting(proposal: Local) -> Local:
+    """With as many of its answers as an entry holds; who gets none is answered when it asks again."""
+    size = len(proposal.outcome.content) + len(proposal.advice.payload)
+    frames: list[tuple[str, bytes]] = []
+    for id_, frame in proposal.frames:
+        fits = size + len(frame) <= OWED_BYTES_MAX
+        size += len(frame) if fits else 0
+        frames.append((id_, frame if fits else b""))
+    return replace(proposal, frames=tuple(frames))

@@ -1,11 +1,14 @@
 """Requests without an answer in time, and answers that race their timeout: the order in the log decides."""
 
+import engines
 import pytest
 from engines import HEARTBEAT_MS, Pair, answer_to, card, rules, status, transfer
 
+from messages.framing import Framer
 from messages.message import Decision
-from switch.core.proposals import Absorb, Answer, Timeout
+from switch.core.proposals import Absorb, Answer, Timeout, encode
 from switch.core.records import Role, Stage
+from switch.mirror.append import PROPOSAL_BYTES_MAX
 
 PENDING = rules(bank={"iso20022": {"timeout_profile": "pending"}}, hub={"timeout_ms": 1_000}, net={"timeout_ms": 1_000})
 
@@ -187,3 +190,22 @@ def test_an_interim_status_of_the_target_decides_nothing(pair):
     pair.receive(bank, transfer())
     assert isinstance(pair.receive(hub, status(code="PDNG")), Absorb)
     assert pair.only().stage is Stage.SENT
+
+
+def test_what_is_owed_to_all_who_wait_fits_into_an_entry(monkeypatch):
+    """It did not, by the size of a wrapper that answers repeat: each node that was to propose it ended."""
+    monkeypatch.setattr(engines, "FRAMER", Framer.of("4-byte-be", maximum=500_000))
+    large = {"framing": "4-byte-be", "frame_max_bytes": 500_000}
+    pair = Pair(rules(bank=large, hub={"connect": ["h:4"], "timeout_ms": 1_000, **large}))
+    payload = b'<w:Box xmlns:w="urn:%s">%s</w:Box>' % (b"x" * 300_000, transfer())
+    banks, _ = [pair.accept("bank") for _ in range(4)], pair.connect("hub")
+    for bank in banks:
+        pair.receive(bank, payload)
+    pair.pass_ms(1_500)
+    ((_, timeout),) = pair.due("a")
+    assert len(encode(timeout)) <= PROPOSAL_BYTES_MAX
+    pair.append("a", timeout)
+    told = [bool(pair.sent(bank, Role.ANSWER)) for bank in banks]
+    assert True in told and False in told
+    pair.receive(banks[told.index(False)], payload)
+    assert pair.sent(banks[told.index(False)], Role.ANSWER), "when it asks again"
