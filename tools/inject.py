@@ -129,6 +129,8 @@ class Injector:
         await self._finished.wait()
         await self._drain()
         watch.cancel()
+        for fleet in self._fleets:
+            fleet.closing = True  # all of them now: what one repeats while another closes would not be awaited any more
         now = time.monotonic()
         self._recorder.mark("ended", now)
         for fleet in self._fleets:
@@ -176,8 +178,11 @@ class Injector:
                     self._on_progress(self._tally.progress(now))
 
     async def _drain(self) -> None:
+        settled = self._tally.settled
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._tally.settled.wait(), self._config.drain_s)
+            async with asyncio.timeout(self._config.drain_s):
+                while not settled.is_set():  # once more: a repeat may be sent between its being set and our waking up
+                    await settled.wait()
 
 
 def show_progress(progress: Progress) -> None:

@@ -26,6 +26,8 @@ from tools.pair import Switch
 
 ROOT = Path(__file__).parents[2]
 LIGHT = ("--terminals", "20", "--rate", "60")
+# that what befalls one message of a hundred is seen also on a fast machine, where the kills take less time
+ENOUGH = ("--terminals", "40", "--rate", "150")
 
 
 def chaos(directory: Path, *options: str) -> ChaosReport:
@@ -197,7 +199,7 @@ def test_three_members_of_etcd_die_and_hang_with_the_nodes(tmp_path: Path) -> No
 def test_an_issuer_that_loses_delays_and_repeats_and_terminals_agree_in_the_end(tmp_path: Path) -> None:
     report = chaos(
         tmp_path / "run", "--keep", "--issuer", "unreliable", "--kills", "4", "--only", "kill,kill-rejoining", "--seed", "3",
-        "--traffic", "cards",
+        "--traffic", "cards", *ENOUGH,
     )  # fmt: skip
     assert report.kills >= 4 and report.lost == report.duplicated == report.ledger_mismatch == 0
     assert report.reversed > 0 and report.advices > 0

@@ -1,7 +1,4 @@
-"""Nodes die at every named point while traffic runs. No session ends, nothing is lost or doubled, the pair is whole again.
-
-The order of the cases matters only for speed: a node is started for the next case when it comes back from the one before.
-"""
+"""Nodes die at every named point while traffic runs. No session ends, nothing is lost or doubled, the pair is whole again."""
 
 import contextlib
 import signal
@@ -15,11 +12,11 @@ from switch.points import POINTS
 from tools.fdstore import FdStore
 from tools.kills import duplex
 from tools.pair import Settings, Switch
+from tools.scenarios import armed
 
 LIMITS = {"heartbeat_ms": 100, "snapshot_entries": 100}
 SETTINGS = Settings(limits=LIMITS, pair={"data_key_minutes": 0.005})
 KILLED = -signal.SIGKILL
-PORTS = ("terminals", "banks")
 
 # how a node is brought to the point, and at which time it gets there it dies
 AT_WORK = {
@@ -49,7 +46,16 @@ CASES = [
 ] + [(point, "a") for point in AS_THE_LEAD]  # fmt: skip
 
 
-STARTING = 150  # entries that come while a node starts: on a busy machine it must not die before it serves
+def armable(directory: Path) -> Switch:
+    """A switch whose nodes look for a file of their own, which names the point where they die. See tools.scenarios.armed."""
+    switch = Switch(directory, SETTINGS, program="tools.scenarios.armed")
+    for node, process in switch.nodes.items():
+        process.environment = {armed.VARIABLE: str(arm_of(switch, node))}
+    return switch
+
+
+def arm_of(switch: Switch, node: str) -> Path:
+    return switch.directory / f"arm-{node}"
 
 
 class Lives:
@@ -57,40 +63,58 @@ class Lives:
 
     def __init__(self, switch: Switch) -> None:
         self.switch = switch
-        self.armed: dict[str, str] = {}
         self._serving: dict[str, int] = {}
 
     def start(self, node: str, point: str = "", count: int = 0) -> None:
-        """The next life of a node; it dies when it gets to the point for the `count`-th time."""
+        """The next life of a node; it dies when it gets to the point for the `count`-th time of this life."""
         process = self.switch.nodes[node]
         process.kill()
-        if point in ("apply.before", "apply.after"):  # it comes to them while it catches up, too
-            status = self.switch.ask("ba"["ab".index(node)])
-            count += status["index"] - status["snapshot"] + STARTING
-        process.environment = {"SWITCH_POINT": f"{point}:{count}"} if point else {}
-        self.armed[node] = point
+        process.environment.pop("SWITCH_POINT", None)
+        if point:
+            process.environment["SWITCH_POINT"] = f"{point}:{count}"
         self._serving[node] = len(log_lines(self.switch, "node.serving", nodes=node))
         process.start()
+
+    def arm(self, node: str, point: str, count: int) -> None:
+        """A node that serves dies when it gets to the point for the `count`-th time from now on."""
+        file = arm_of(self.switch, node)
+        fresh = file.with_suffix(".new")
+        fresh.write_text(f"{point}:{count}")
+        fresh.rename(file)
 
     def served(self, node: str) -> bool:
         return len(log_lines(self.switch, "node.serving", nodes=node)) > self._serving[node]
 
     def whole(self) -> None:
-        """Wait until both nodes serve, or did so in this life and died at their point."""
+        """Wait until both nodes serve."""
+        until(lambda: duplex(self.switch), "the pair to be whole")
+        for node in "ab":
+            self.switch.wait_ready(node)
 
-        def done() -> bool:
-            return duplex(self.switch) or any(
-                point and self.served(node) and not self.switch.nodes[node].running()
-                for node, point in self.armed.items()
-            )
+    def shared(self, node: str) -> None:
+        """Wait until a node that has come back has been given its share of the sessions."""
 
-        until(done, "the pair to be whole")
+        def given() -> bool:
+            known, rows = self.switch.ask(node)["incarnations"], self.switch.ask(node, "sessions")["sessions"]
+            acting = [row["owner"] for row in rows]
+            while heirs := {each: heir for each in acting if (heir := known[each]["heir"])}:
+                acting = [heirs.get(each, each) for each in acting]
+            return sum(each.startswith(node) for each in acting) > len(rows) // 3
 
-    def died(self, node: str) -> None:
+        until(given, f"{node} to have its share")
+
+    def died(self, node: str, point: str) -> None:
         """Wait for the death of a node: at its point, and by itself."""
         process = self.switch.nodes[node]
-        until(lambda: not process.running(), f"{node} to die at {self.armed[node]}")
+        until(lambda: not process.running(), f"{node} to die at {point}")
         assert process.wait() == KILLED
+        assert not arm_of(self.switch, node).exists()
+
+
+@pytest.fixture(scope="module")
+def switch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Switch]:
+    with armable(tmp_path_factory.mktemp("pair") / "switch") as pair:
+        yield pair
 
 
 @pytest.fixture(scope="module")
@@ -120,24 +144,20 @@ def newcomers(switch: Switch, going_on: Callable[[], bool]) -> int:
 def test_a_node_dies_at(point: str, node: str, switch: Switch, traffic: Traffic, lives: Lives) -> None:
     count = {**TOGETHER, **AS_THE_LEAD}[point]
     process, other = switch.nodes[node], "ba"["ab".index(node)]
-    if lives.armed.get(node) != point:
+    if point in WHILE_STARTING:
         lives.start(node, point, count)
-    if point not in WHILE_STARTING:
-        lives.whole()
+    else:
+        lives.arm(node, point, count)
     if point in AT_NEW_CONNECTIONS:
         assert newcomers(switch, process.running) <= (1 if point in ONE_NEWCOMER_ENDS else 0)
     elif point in WHEN_THE_PEER_RETURNS:
         lives.start(other)
     elif point in WHEN_IT_LEAVES:
         process.signal(signal.SIGTERM)
-    lives.died(node)
-    assert lives.served(node) == (point not in BEFORE_IT_IS_LIVE) or point in AS_SESSIONS_COME
-    place = CASES.index((point, node)) + 1
-    following = CASES[place] if place < len(CASES) else ("", "")
-    if following[1] == node and following[0] not in WHILE_STARTING:
-        lives.start(node, following[0], {**TOGETHER, **AS_THE_LEAD}[following[0]])
-    else:
-        lives.start(node)
+    lives.died(node, point)
+    if point in BEFORE_IT_IS_LIVE:
+        assert not lives.served(node)
+    lives.start(node)
     lives.whole()
     traffic.more(20)
 
@@ -154,31 +174,26 @@ def test_nothing_was_lost_or_doubled_and_every_session_stayed_open(
     clean(switch, traffic)
 
 
-def test_a_node_dies_while_it_connects_to_a_network(start: Callable[..., Switch]) -> None:
-    switch = start(SETTINGS)
-    lives = Lives(switch)
-    with Traffic(switch, traffic="cards", rate=60) as traffic:  # the bank, which goes away, has nothing to do
-        for turn, (point, count) in enumerate(AT_THE_NETWORK.items()):
-            for node in "ab" if ALL else "ab"[turn % 2]:
-                lives.start(node, point, count)
-                lives.whole()
-                switch.replace_simulator("bank")
-                lives.died(node)
-                lives.start(node)
-                lives.whole()
-                switch.wait_ready(node)
-                traffic.more(20)
-        clean(switch, traffic)
+def test_a_node_dies_while_it_connects_to_a_network(tmp_path: Path) -> None:
+    with armable(tmp_path / "switch") as switch:
+        lives = Lives(switch)
+        with Traffic(switch, traffic="cards", rate=60) as traffic:  # the bank, which goes away, has nothing to do
+            for turn, (point, count) in enumerate(AT_THE_NETWORK.items()):
+                for node in "ab" if ALL else "ab"[turn % 2]:
+                    lives.arm(node, point, count)
+                    switch.replace_simulator("bank")
+                    lives.died(node, point)
+                    lives.start(node)
+                    lives.whole()
+                    traffic.more(20)
+            clean(switch, traffic)
 
 
 @pytest.mark.timeout(300)
-def test_the_heir_dies_in_its_takeover_and_whoever_starts_next_goes_on(
-    tmp_path: Path, start: Callable[..., Switch]
-) -> None:
+def test_the_heir_dies_in_its_takeover_and_whoever_starts_next_goes_on(tmp_path: Path) -> None:
     """Both are dead then. Their sockets are in their units' stores; nobody's session ends."""
-    switch = start(SETTINGS)
-    lives = Lives(switch)
-    with contextlib.ExitStack() as stack:
+    with armable(tmp_path / "switch") as switch, contextlib.ExitStack() as stack:
+        lives = Lives(switch)
         stack.callback(switch.stop_nodes)
         for node in "ab":
             switch.nodes[node].store = stack.enter_context(FdStore(tmp_path / f"{node}.notify"))
@@ -188,10 +203,11 @@ def test_the_heir_dies_in_its_takeover_and_whoever_starts_next_goes_on(
                 lives.whole()
             for turn, (point, count) in enumerate(AS_THE_HEIR.items()):
                 for node, other in ("ab", "ba") if ALL else (("ab", "ba")[turn % 2],):
-                    lives.start(node, point, count)
-                    lives.whole()
+                    lives.shared(other)  # else there is nothing to adopt, or it is adopted before it is armed
+                    lives.shared(node)
+                    lives.arm(node, point, count)
                     switch.nodes[other].kill()
-                    lives.died(node)
+                    lives.died(node, point)
                     for each in node, other:
                         lives.start(each)
                     lives.whole()

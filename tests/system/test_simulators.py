@@ -27,6 +27,9 @@ from tools.streams import Stream
 
 ROOT = Path(__file__).parents[2]
 TERMINAL_SIDE = ("--dialect", "iso87-binary", "--header", "tpdu")
+PATIENCE_S = 30.0
+LOST_EACH = 12  # one answer of so many
+TERMINALS = 5  # of a host that goes away
 
 
 class Simulator:
@@ -57,8 +60,13 @@ def running(*simulators: Simulator) -> Iterator[None]:
             simulator.process.communicate()
 
 
-def run(folder: Path, issuer: tuple[str, ...] = (), bank: tuple[str, ...] = (), **options: object) -> Result:
-    """A second of mixed traffic against one issuer and one bank."""
+def run(
+    folder: Path, issuer: tuple[str, ...] = (), bank: tuple[str, ...] = (), lost_each: int = 0, **options: object
+) -> Result:
+    """A second of mixed traffic against one issuer and one bank. It ends with the last answer that comes.
+
+    lost_each: the hosts lose one answer of so many. No arrival finds all terminals waiting, though a host stand still.
+    """
     simulators = (
         Simulator("issuer", folder / "issuer", *TERMINAL_SIDE, *issuer),
         Simulator("bank", folder / "bank", *bank),
@@ -70,16 +78,29 @@ def run(folder: Path, issuer: tuple[str, ...] = (), bank: tuple[str, ...] = (), 
             "cards": (cards,),
             "transfers": (transfers,),
             "traffic": "mixed",
-            "terminals": 40,
+            "terminals": 200,
             "banks": 3,
-            "pipeline": 8,
+            "pipeline": 70,
             "rate": 200.0,
             "seconds": 1.0,
-            "drain_s": 0.5,
+            "drain_s": PATIENCE_S,
         }
-        result = asyncio.run(Injector(InjectorConfig(**{**settings, **options})).run())
+        result = asyncio.run(traffic(InjectorConfig(**{**settings, **options}), lost_each))
         assert [simulator.end() for simulator in simulators] == [0, 0]
     return result
+
+
+async def traffic(config: InjectorConfig, lost_each: int) -> Result:
+    injector = Injector(config)
+    run = asyncio.create_task(injector.run())
+    if lost_each:
+        tally = injector._tally
+        async with asyncio.timeout(PATIENCE_S):
+            await injector._finished.wait()
+            while tally.answered < tally.sent - tally.sent // lost_each:
+                await asyncio.sleep(0.01)
+        tally.settled.set()  # the others never come
+    return await run
 
 
 def judge(folder: Path) -> Verdict:
@@ -116,11 +137,11 @@ def xml_received(folder: Path) -> list[bytes]:
 
 @pytest.mark.parametrize("rails", ["cards", "transfers"])
 def test_lost_doubled_and_wrong_answers_are_found(tmp_path: Path, rails: str) -> None:
-    faults = ("--lose", "1/12", "--duplicate", "1/10", "--wrong", "1/9")
-    result = run(tmp_path, faults, faults, traffic=rails, rate=150.0)
+    faults = ("--lose", f"1/{LOST_EACH}", "--duplicate", "1/10", "--wrong", "1/9")
+    result = run(tmp_path, faults, faults, LOST_EACH, traffic=rails, rate=150.0)
     verdict = judge(tmp_path)
     # a wrong answer with the right RRN stands for a lost one, and two faults may meet: hence halves
-    assert result.lost == verdict.lost >= result.sent // 12 // 2
+    assert result.lost == verdict.lost >= result.sent // LOST_EACH // 2
     assert verdict.duplicated >= result.sent // 10 // 2
     assert verdict.unexpected >= result.sent // 9 // 2
     assert result.unexpected > 0
@@ -130,7 +151,7 @@ def test_lost_doubled_and_wrong_answers_are_found(tmp_path: Path, rails: str) ->
 
 
 def test_repeats_of_unanswered_requests_are_posted_twice_and_found(tmp_path: Path) -> None:
-    result = run(tmp_path, ("--lose", "1/10"), traffic="cards", repeat_after_ms=150.0, drain_s=5.0)
+    result = run(tmp_path, ("--lose", "1/10"), traffic="cards", repeat_after_ms=150.0)
     verdict = judge(tmp_path)
     assert result.repeats == verdict.repeats > 0
     assert result.lost == verdict.lost == 0
@@ -144,9 +165,7 @@ def test_both_answers_to_a_repeat_that_was_not_needed_are_taken(tmp_path: Path) 
 
 
 def test_what_is_not_heard_is_repeated_once_and_then_reversed(tmp_path: Path) -> None:
-    result = run(
-        tmp_path, ("--drop", "0.4"), traffic="cards", repeat_after_ms=100.0, reverse_after_ms=(50.0, 150.0), drain_s=5.0
-    )
+    result = run(tmp_path, ("--drop", "0.4"), traffic="cards", repeat_after_ms=100.0, reverse_after_ms=(50.0, 150.0))
     verdict = judge(tmp_path)
     assert result.lost == result.unexpected == 0
     assert verdict.lost == verdict.ledger_mismatch == verdict.unexpected == 0
@@ -176,17 +195,26 @@ def test_a_share_of_all_messages_is_sent_twice_and_hosts_that_do_not_know_repeat
 
 def test_a_host_that_goes_away_is_a_cut_connection(tmp_path: Path) -> None:
     async def traffic(config: InjectorConfig) -> Result:
-        asyncio.get_running_loop().call_later(0.4, issuer.process.kill)
-        return await Injector(config).run()
+        """Until all terminals, which were connected, are cut off."""
+        injector = Injector(config)
+        tally, run = injector._tally, asyncio.create_task(injector.run())
+        async with asyncio.timeout(PATIENCE_S):
+            while tally.answered < TERMINALS:
+                await asyncio.sleep(0.01)
+            issuer.process.kill()
+            while tally.closes + tally.resets < TERMINALS:
+                await asyncio.sleep(0.01)
+        injector.stop()
+        return await run
 
     issuer = Simulator("issuer", tmp_path / "issuer", *TERMINAL_SIDE)
     with running(issuer):
         cards = (issuer.address(),)
         config = InjectorConfig(
-            record=tmp_path / "inject", cards=cards, terminals=5, rate=50.0, seconds=0.8, drain_s=0.1
+            record=tmp_path / "inject", cards=cards, terminals=TERMINALS, rate=50.0, seconds=PATIENCE_S, drain_s=0.1
         )
         result = asyncio.run(traffic(config))
-    assert audit([tmp_path / "inject"]).resets == result.closes + result.resets >= 5
+    assert audit([tmp_path / "inject"]).resets == result.closes + result.resets == TERMINALS
 
 
 def test_a_restarted_host_goes_on_with_its_books(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """An issuer and a bank that lose, delay, double and falsify answers: every request has one outcome, on both sides."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from switch_rig import (
     fresh,
     hashes_agree,
     heard_by_issuer,
+    log_lines,
     logged,
     postings,
     settled,
@@ -37,10 +39,10 @@ def test_under_every_misbehaviour_at_once_books_and_answers_agree_in_the_end(sta
         traffic.more(600)
         until(lambda: figure(switch, "transaction.timeout") > 20, "timeouts")
         until(lambda: figure(switch, "answer.late") > 20 and figure(switch, "answer.unmatched") > 0, "late and wrong answers")
+        until(lambda: heard_by_issuer(switch)["0421"], "a reversal whose acknowledgement was lost or late")
         hashes_agree(switch)
     settled(switch)  # advices are repeated until they are acknowledged
-    heard = heard_by_issuer(switch)
-    assert heard["0420"] > 0 and heard["0421"] > 0
+    assert heard_by_issuer(switch)["0420"] > 0
     verdict = clean(switch, traffic)
     assert verdict.declined > 20
 
@@ -55,6 +57,7 @@ def test_a_request_that_is_never_answered_is_declined_and_undone_once_the_issuer
         until(lambda: heard_by_issuer(switch, number)["0420"] == 1, "the reversal to reach the issuer")
         assert postings(switch, number) == (1, 0)
         assert switch.ask("a")["advices"] == switch.ask("b")["advices"] == 1  # its answer was lost, too
+        active(switch, Settings(issuer={"advice_retry_ms": 500}))  # it is given time, being well
         switch.replace_simulator("issuer")
         settled(switch)
         until(lambda: heard_by_issuer(switch, number)["0421"], "the repeated reversal in the record")
@@ -65,19 +68,27 @@ def test_a_request_that_is_never_answered_is_declined_and_undone_once_the_issuer
     clean(switch, recording, cut=True)
 
 
+def active(switch: Switch, settings: Settings) -> None:
+    """The pair goes on with these."""
+    told = len(log_lines(switch, "rules.active"))
+    switch.configure(settings)
+    assert switch.ask("a", "reload")["ok"]
+    until(lambda: len(log_lines(switch, "rules.active")) > told, "the new rules")
+
+
 def test_a_late_answer_is_absorbed_and_never_reaches_the_terminal(start: Start) -> None:
-    switch = start(Settings(
-        timeout_ms=500, terminals={"keepalive": "echo"}, issuer_options=("--late", "1", "--late-ms", "1200"),
-    ))  # fmt: skip
-    recording, number = Recording(switch.directory / "own"), fresh()
+    switch = start(Settings(timeout_ms=500, terminals={"keepalive": "echo"}))
+    recording, number, issuer = Recording(switch.directory / "own"), fresh(), switch.simulators["issuer"]
     with Wire(switch.ports.terminals["b"], recording=recording) as terminal:
+        issuer.signal(signal.SIGSTOP)  # it answers when the terminal has been told, however slow the switch's timer is
         assert terminal.ask(card_request(number))[39] == "68"
+        issuer.signal(signal.SIGCONT)
         logged(switch, "answer.late", "link=issuer")
         terminal.send(b"\0\0")
         assert terminal.answer() == b""  # the next thing that comes is the echo
         assert terminal.ask(card_request(number, mti="0201"))[39] == "68"
+        settled(switch)
         assert postings(switch, number) == (1, 0)
-    settled(switch)
     clean(switch, recording)
 
 
@@ -102,6 +113,7 @@ def test_an_advice_that_is_not_taken_is_parked_until_an_operator_retries_or_sett
 
     until(lambda: len(parked()) == 2, "both reversals to be parked")
     assert {(row["link"], row["parked"]) for row in parked()} == {("issuer", "unanswered")}
+    active(switch, Settings(issuer={"advice_tries_max": 1, "advice_not_found_tries": 1}))  # no haste any more
     switch.simulators["issuer"].stop()
     until(lambda: not issuer_sessions(switch), "the links to the issuer to be down")
     switch.replace_simulator("issuer")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from switch_rig import Recording, Traffic, Wire, card_request, clean, log_lines, until
+from switch_rig import Recording, Traffic, Wire, card_request, clean, log_lines, session, until
 
 from tools.kills import duplex
 from tools.pair import Settings
@@ -142,7 +142,8 @@ def test_sessions_outlive_the_death_of_both_nodes_and_new_connections_wait(
     runs.append(recording)
     for _ in range(3):
         former, restored = _pids(switch), _restored(switch)
-        with Wire(switch.ports.terminals["a"], recording=recording) as silent:  # open, and nothing was sent yet
+        with Wire(switch.ports.terminals["a"], recording=recording) as silent:
+            until(lambda silent=silent: session(switch, silent), "a session on which nothing was sent yet")
             _kill(switch, "ab")
             with Wire(switch.ports.terminals["b"], recording=recording) as waiting:
                 waiting.request(card_request())

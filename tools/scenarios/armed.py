@@ -1,7 +1,8 @@
 """A node that dies at a named point when a scenario says so: `python -m tools.scenarios.armed --config FILE --node a`.
 
 It is the node as it is (switch.daemon), with another function called at each point: the file SCENARIO_ARM, while it exists,
-names the point. Whichever node reaches that first takes the file away and dies, so that exactly one does.
+names the point ("apply.before", or "apply.before:20": at the twentieth time from then on). Whichever node gets there first
+takes the file away and dies, so that exactly one does.
 """
 
 import os
@@ -15,13 +16,19 @@ VARIABLE = "SCENARIO_ARM"
 
 def armed(path: Path) -> None:
     """From now on the points of this process look for the file. Before anything imports them by name."""
-    name = str(path)
+    name, former, times = str(path), points.reach, 0
 
     def reach(point: str) -> None:
+        nonlocal times
+        former(point)  # SWITCH_POINT
         if not os.path.exists(name):
             return
         try:
-            if path.read_text() != point:
+            wanted, _, count = path.read_text().partition(":")
+            if wanted != point:
+                return
+            times += 1
+            if times < int(count or 1):
                 return
             path.unlink()
         except FileNotFoundError:
