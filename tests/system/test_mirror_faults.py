@@ -121,7 +121,7 @@ async def test_an_heir_entry_that_was_settled_is_tried_again(tmp_path: Path) -> 
 @on_loop
 async def test_etcd_stopped_and_restarted_holds_the_switch_and_loses_nothing(tmp_path: Path) -> None:
     with Etcd(tmp_path / "etcd") as etcd:
-        async with Nodes(tmp_path, etcd.endpoints, **QUICK | {"hold_after_ms": NEVER_MS}) as nodes:
+        async with Nodes(tmp_path, etcd.endpoints) as nodes:
             a, b = nodes.make("a"), nodes.make("b")
             for node in (a, b):
                 await node.begin()
