@@ -24,9 +24,9 @@ from tools.etcd import Etcd
 from tools.fdstore import FdStore
 from tools.ports import free_ports
 
-READY_S = 20.0
+READY_S = 60.0  # patience, not an expectation: so are the others
 RESTART_S = 0.1
-STOP_S = 10.0
+STOP_S = 30.0
 DEFECTS = ("node.defect", "node.failed", "Traceback", "state.diverged", "ERROR", "CRITICAL")
 # becomes the program it is told to, same pid, with its listening sockets from descriptor 3 on (sd_listen_fds(3))
 ACTIVATE = """

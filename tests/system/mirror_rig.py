@@ -11,12 +11,23 @@ from typing import Any
 import msgspec
 import uvloop
 
+from switch.mirror import fitness
 from switch.mirror.entry import Entry
 from switch.mirror.mirror import Mirror
 from switch.mirror.sealing import Sealer, create_key_file
 from switch.mirror.settings import EtcdSettings
 
 WAIT_S = 25.0
+NEVER_MS = 600_000
+# no expectation of how fast etcd, its disk or this machine is: for mirrors that are not to hold, to settle or to give up
+PATIENT = {
+    "append_timeout_ms": 25_000,
+    "call_timeout_ms": 25_000,
+    "settle_after_ms": NEVER_MS,
+    "hold_after_ms": NEVER_MS,
+    "watch_stall_ms": NEVER_MS,
+}
+fitness.HTTP_TIMEOUT_S = WAIT_S  # what etcd tells of itself is asked once
 pairs = (f"pair{number}" for number in itertools.count())
 
 
@@ -90,6 +101,14 @@ class Node(Mirror):
         await self.start()
         return await self.join(join_body)
 
+    def appends(self, **settings: int) -> None:
+        """Settings of how it appends from the next batch on, and of when it holds."""
+        self._appender._settings = msgspec.structs.replace(self._appender._settings, **settings)
+
+    async def watching(self) -> None:
+        """Wait until the watch shows what comes."""
+        await eventually(lambda: self._watcher.since)
+
 
 def join_body(incarnation: int, token: str) -> bytes:
     return msgspec.msgpack.encode([1, [["join", incarnation, token]]])
@@ -100,7 +119,7 @@ def heir_body() -> bytes:
 
 
 class Nodes:
-    """Makes nodes and closes them all at the end."""
+    """Makes nodes and closes them all at the end. They have patience with etcd where no other settings are given."""
 
     def __init__(self, directory: Path, endpoints: tuple[str, ...], **settings: Any) -> None:
         self.key_file = directory / "keys"
@@ -108,7 +127,7 @@ class Nodes:
             directory.mkdir(parents=True, exist_ok=True)
             create_key_file(self.key_file)
         self.pair = next(pairs)
-        self.settings = EtcdSettings(endpoints=endpoints, **settings)
+        self.settings = EtcdSettings(endpoints=endpoints, **PATIENT | settings)
         self._made: list[Node] = []
 
     def make(self, name: str, endpoints: tuple[str, ...] = ()) -> Node:

@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
-from mirror_rig import Node, Nodes, Proxy, eventually, heir_body, on_loop, same
+from mirror_rig import NEVER_MS, PATIENT, Node, Nodes, Proxy, eventually, heir_body, on_loop, same
 
 from tools.etcd import Etcd
 
@@ -22,23 +22,28 @@ ROUNDS = 40  # of what a way to etcd does
 @on_loop
 async def test_an_append_whose_answer_was_lost_is_repeated_and_applied_once(tmp_path: Path) -> None:
     with Etcd(tmp_path / "etcd") as etcd:
+        target = etcd.endpoints[0]
         async with (
-            Proxy(etcd.endpoints[0]) as proxy,
-            Nodes(tmp_path, (proxy.endpoint, *etcd.endpoints), **QUICK) as nodes,
+            Proxy(target) as one,
+            Proxy(target) as two,
+            Nodes(tmp_path, (one.endpoint, two.endpoint), append_timeout_ms=200, call_timeout_ms=400) as nodes,
         ):
             a, b = nodes.make("a"), nodes.make("b", etcd.endpoints)
             await a.begin()
             await b.start()
-            proxy.withhold("answers")
+            for proxy in (one, two):
+                proxy.withhold("answers")
             a.offer("once")
             await b.recorder.until(lambda: b.recorder.proposals())  # it is in the log, and a does not know
             assert a.recorder.carried == []
+            await eventually(lambda: a.health()["endpoint"] == two.endpoint)
+            two.pass_all()
             await a.recorder.until(lambda: a.recorder.carried)
             a.offer("twice")
             await a.recorder.until(lambda: len(a.recorder.carried) == 2)
             await same(a, b)
             assert b.recorder.proposals() == a.recorder.carried == ["once", "twice"]
-            assert a.health()["endpoint"] == a.health()["watch_endpoint"] == etcd.endpoints[0]
+            await eventually(lambda: a.health()["endpoint"] == a.health()["watch_endpoint"] == two.endpoint)
 
 
 @on_loop
@@ -56,6 +61,7 @@ async def test_a_batch_that_never_arrived_is_settled_dropped_and_offered_anew(tm
             assert a.recorder.lost == ["queued meanwhile"]  # the other one's fate is not known yet
             await until_settling(a)
             a.recorder.again = a.offer
+            a.appends(**PATIENT)  # else a slow etcd makes it hold once more
             proxy.pass_all()
             await a.recorder.until(lambda: len(a.recorder.carried) == 2)
             await same(a, b)
@@ -66,14 +72,17 @@ async def test_a_batch_that_never_arrived_is_settled_dropped_and_offered_anew(tm
 
 @on_loop
 async def test_a_batch_that_arrived_late_wins_over_its_settling_entry(tmp_path: Path) -> None:
+    quick = QUICK | {"settle_after_ms": NEVER_MS}
     with Etcd(tmp_path / "etcd") as etcd:
-        async with Proxy(etcd.endpoints[0]) as proxy, Nodes(tmp_path, (proxy.endpoint,), **QUICK) as nodes:
+        async with Proxy(etcd.endpoints[0]) as proxy, Nodes(tmp_path, (proxy.endpoint,), **quick) as nodes:
             a, b = nodes.make("a"), nodes.make("b", etcd.endpoints)
             await a.begin()
             await b.start()
             a.recorder.again = a.offer
             proxy.withhold("answers")
             a.offer("arrived")
+            await b.recorder.until(lambda: b.recorder.proposals())
+            a._appender._in_flight.began -= NEVER_MS / 1000  # it settles what is in the log already
             await until_settling(a)
             await a.recorder.until(lambda: a.held)
             proxy.pass_all()
@@ -112,7 +121,7 @@ async def test_an_heir_entry_that_was_settled_is_tried_again(tmp_path: Path) -> 
 @on_loop
 async def test_etcd_stopped_and_restarted_holds_the_switch_and_loses_nothing(tmp_path: Path) -> None:
     with Etcd(tmp_path / "etcd") as etcd:
-        async with Nodes(tmp_path, etcd.endpoints, **QUICK) as nodes:
+        async with Nodes(tmp_path, etcd.endpoints) as nodes:
             a, b = nodes.make("a"), nodes.make("b")
             for node in (a, b):
                 await node.begin()
@@ -121,9 +130,11 @@ async def test_etcd_stopped_and_restarted_holds_the_switch_and_loses_nothing(tmp
                 await node.recorder.until(lambda node=node: node.recorder.carried)
             etcd.stop(0)
             for node in (a, b):
+                node.appends(**QUICK)
                 node.offer([node.node, 1])
                 await node.recorder.until(lambda node=node: node.held)
                 node.offer([node.node, 2])
+                node.appends(**PATIENT)  # else a slow etcd makes it hold once more
             etcd.start(0, wait=False)
             for node in (a, b):
                 await node.recorder.until(lambda node=node: len(node.recorder.carried) == 3)
@@ -165,16 +176,20 @@ async def test_a_silent_watch_is_noticed_while_appends_go_on(tmp_path: Path) -> 
     with Etcd(tmp_path / "etcd", members=3) as etcd:
         follower = next(number for number in range(3) if number != etcd.leader())
         others = tuple(endpoint for number, endpoint in enumerate(etcd.endpoints) if number != follower)
-        async with Nodes(tmp_path, (etcd.endpoints[follower], *others), **QUICK) as nodes:
+        stalls = {"watch_stall_ms": 400, "call_timeout_ms": 1000}  # the latter: until a watch has begun
+        async with Nodes(tmp_path, (etcd.endpoints[follower], *others), **stalls) as nodes:
             a = nodes.make("a")
             await a.begin()
-            a._client.endpoint = a._client.endpoints[1]  # appends elsewhere: only the watch is on the paused member
-            etcd.pause(follower)
+            await a.watching()
+            watched = a._watcher.endpoint  # the follower, unless it was slow to answer
+            a._client.endpoint = a._client.after(watched)  # appends elsewhere: only the watch is on the paused member
+            paused = etcd.endpoints.index(watched.url)
+            etcd.pause(paused)
             a.offer("unseen for a while")
             await a.recorder.until(lambda: a.recorder.carried)
-            assert a.health()["watch_endpoint"] != etcd.endpoints[follower]
+            assert a.health()["watch_endpoint"] != watched.url
             assert a.recorder.proposals() == ["unseen for a while"]
-            etcd.resume(follower)
+            etcd.resume(paused)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

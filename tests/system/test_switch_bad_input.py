@@ -178,7 +178,8 @@ def test_where_the_link_says_so_hostile_xml_is_passed_over_and_the_next_transfer
             answer = wire.answer()
             assert transfer.end_to_end_id.encode() in answer and b"RJCT" in answer
         named = log_lines(switch, "input.unparseable", f"remote={wire.local}", "link=unrouted_banks")
-        assert len(named) == len(HOSTILE_XML)
+        # one that has not been consumed before a hold is looked at, and named, once more
+        assert len({re.search(r" frame=\d+ ", line)[0] for line in named}) == len(HOSTILE_XML)
 
 
 def test_a_length_that_is_no_number_ends_a_bank_session(switch: Switch, traffic: Traffic) -> None:
@@ -202,13 +203,14 @@ def test_ten_thousand_random_frames_on_one_session_harm_nobody(switch: Switch, t
         return bytes(mutant)
 
     last = card_request()
-    trace = DIALECT.decode(last).fields[11]
+    fields = DIALECT.decode(last).fields
+    its = {field: fields[field] for field in (11, 37)}  # of the mutants one may have its STAN, or its RRN
     answered = traffic.answered
     with Wire(switch.ports.further["unrouted"]["a"]) as wire:
         for _ in range(RANDOM_FRAMES // 100):
             wire.send(b"".join(CARDS.frame(payload(), TPDU) for _ in range(100)))
         wire.request(last)
-        while (answer := wire.fields()).get(11) != trace:
+        while not (answer := wire.fields()).items() >= its.items():
             pass  # mutants that are requests still have answers, too
         assert answer[39] == "92"
         assert len(log_lines(switch, "input.unparseable", f"remote={wire.local}")) > RANDOM_FRAMES // 2

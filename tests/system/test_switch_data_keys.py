@@ -84,6 +84,7 @@ def test_what_was_copied_cannot_be_opened_any_more_and_the_pair_goes_on(
         terminals = {node: lines.enter_context(owned(switch, node, recording=recording)) for node in "ab"}
         first = terminals["a"].ask(request(number))
         assert terminals["b"].ask(request())[39] == first[39] == "00"
+        values.catch_up()
         copied, stolen = backup(switch), shared.read_bytes()
         copies = list(forwards(sealer, values.values))
         assert any(value in copied for path, value in values.values if b"/log/" in path)
@@ -132,7 +133,7 @@ def test_after_a_restart_of_the_host_what_was_decided_is_known_and_what_was_not_
     tmp_path: Path, start: Callable[..., Switch]
 ) -> None:
     """The sockets are gone and the data keys with them; outcomes, timers and advices are under the key file's key."""
-    switch = start(Settings(terminals=private_dialect(tmp_path), limits=LIMITS, timeout_ms=1000))
+    switch = start(Settings(terminals=private_dialect(tmp_path), limits=LIMITS, timeout_ms=4000))
     done, open_ = fresh(), fresh()
     with owned(switch, "a") as terminal:
         first = terminal.ask(request(done))

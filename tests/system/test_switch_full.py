@@ -10,7 +10,7 @@ from tools.pair import Settings, Switch
 OWN = 4  # of each node one to the issuer and one to the bank
 ROOM = 8
 WAITING = 12
-SETTINGS = Settings(limits={"sessions_max": OWN + ROOM})
+SETTINGS = Settings(timeout_ms=60_000, limits={"sessions_max": OWN + ROOM})
 
 
 def answered(wires: list[Wire]) -> list[Wire]:

@@ -10,7 +10,6 @@ from switch_rig import DECLINED_PAN, Traffic, Wire, card_request, clean, fresh, 
 from tools.pair import Settings, Switch
 
 Start = Callable[..., Switch]
-ISSUER_SILENT = ("--lose", "1")
 
 
 def test_new_rules_are_active_on_both_nodes_and_faulty_ones_harm_nobody(start: Start) -> None:
@@ -41,26 +40,31 @@ def test_new_rules_are_active_on_both_nodes_and_faulty_ones_harm_nobody(start: S
 
 def test_a_link_that_a_request_needs_stays_and_the_operator_is_told_which(start: Start) -> None:
     further = {"more": {}}
-    switch = start(Settings(further=further, timeout_ms=3_000, issuer_options=ISSUER_SILENT))
+    patient = {"timeout_ms": 600_000, "echo_interval_ms": 600_000}
+    switch = start(Settings(further=further, **patient))
+    issuer = switch.simulators["issuer"]
     with Wire(switch.ports.further["more"]["a"]) as wire:
+        issuer.signal(signal.SIGSTOP)  # it answers when the test lets it
         wire.request(card_request(fresh()))
         until(lambda: switch.ask("a")["transactions"] == 1, "the request to be in flight")
-        switch.configure(Settings(timeout_ms=3_000))
+        switch.configure(Settings(**patient))
         answer = switch.ask("a", "reload")
         assert not answer["ok"] and "more" in answer["error"]
-        switch.replace_simulator("issuer")
-        assert wire.fields()[39] == "68"
+        issuer.signal(signal.SIGCONT)
+        assert wire.fields()[39] == "00"
     settled(switch)
     told = len(log_lines(switch, "rules.active", nodes="a"))
     assert switch.ask("a", "reload")["ok"]
     until(lambda: len(log_lines(switch, "rules.active", nodes="a")) > told, "the new rules")
+    index = switch.ask("a")["index"]
+    until(lambda: switch.ask("b")["index"] >= index, "b to have them, too")  # each listens at both addresses
     until(lambda: all(switch.ask(node)["sessions"] == 4 for node in "ab"), "the sessions of the link to end")
     with Wire(switch.ports.terminals["b"]) as other:
         assert other.ask(card_request())[39] == "00"
     for node in "ab":
         with pytest.raises(ConnectionRefusedError):  # nobody listens for it any more
             Wire(switch.ports.further["more"][node])
-    switch.configure(Settings(further=further, timeout_ms=3_000))
+    switch.configure(Settings(further=further, **patient))
     assert switch.ask("b", "reload")["ok"]
     for node in "ab":
         until(lambda node=node: log_lines(switch, "link.listening", "link=more", nodes=node)[3:], "both addresses, again")
