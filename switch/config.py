@@ -5,7 +5,7 @@ from typing import Annotated
 
 import msgspec
 
-from switch.core.rules import Limits, Link, Route, Rules, RulesError, StandIn, check
+from switch.core.rules import Limits, Link, Route, Rules, RulesError, StandIn, check, possible
 from switch.core.wires import wires
 from switch.mirror.settings import EtcdSettings, password_in
 
@@ -18,7 +18,7 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     key_file: str  # of the keys that seal entries (sealing.py)
     data_key_minutes: Annotated[float, msgspec.Meta(gt=0)] = 5.0  # of use of a key for data of requests (datakeys.py)
     log_level: str = "info"
-    peer_silence_ms: float = 1_000  # a silent peer is suspect after this (b waits twice as long)
+    peer_silence_ms: Annotated[float, msgspec.Meta(ge=200)] = 1_000  # then a silent peer is suspect; b waits twice as long
     backlog_max_bytes: int = 8_388_608  # waiting for the log; above it input stays in the kernel
 
 
@@ -70,6 +70,7 @@ def load(path: Path) -> Config:
     try:
         config = msgspec.toml.decode(path.read_bytes(), type=Config)
         check(config.rules)
+        possible(config.rules)
         if bool(config.journal.url) != bool(config.limits.journal_waiting_max):
             raise RulesError("a journal needs both: the url in [journal], and in [limits] journal_waiting_max above 0")
         if config.journal.url and not config.journal.url.startswith(("sqlite:", "postgresql:", "postgresql+psycopg:")):
