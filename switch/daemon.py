@@ -85,8 +85,13 @@ async def _beat(notifier: sdnotify.SystemdNotifier) -> None:
 
 
 async def _afterwards(node: Node, control: Control) -> None:
-    """What may wait until the node serves."""
-    await control.start_http()
+    """What may wait until the node serves. It serves without, too: whose address is taken lacks figures, not payments."""
+    try:
+        await control.start_http()
+    except Exception as error:  # as of any operator's command
+        text = str(error) if isinstance(error, OSError) else None
+        event(log, logging.ERROR, "ops.http_failed", error=type(error).__name__, text=text,
+              do="no /metrics, no /health: correct [ops.http] or free its address, and restart this node")  # fmt: skip
 
 
 def _ended(task: asyncio.Task[None]) -> None:

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import logging
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sdnotify
@@ -57,3 +59,15 @@ def test_while_systemd_does_not_read_sessions_do_not_wait_and_its_watchdog_is_to
         beats.cancel()
 
     asyncio.run(run())
+
+
+def test_an_address_of_http_that_is_taken_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    class Control:
+        async def start_http(self) -> None:
+            raise OSError(98, "address already in use")
+
+    node: Any = None
+    control: Any = Control()
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(daemon._afterwards(node, control))
+    assert "ops.http_failed error=OSError" in caplog.text and "no /health" in caplog.text
