@@ -134,6 +134,7 @@ class Succession:
         peer = self.peer()
         parted = not self.handover.up and peer is not None and peer.id == self.handover.peer
         self._links.pause(parted and self.handover.peer not in self._noticed, "parted")
+        self._links.pause(self.handover.behind, "behind")
 
     def _settle(self) -> None:
         self._sessions.settle_orphans(self.handover.peer if self.handover.up else "")
@@ -326,6 +327,8 @@ class Succession:
         reach("share.before")
         self.store.keep(connection.session, connection.fd)
         self.handover.send(Sockets((connection.open,)), [connection.fd], shared)
+        if self.handover.behind:  # else all that were accepted until the peer reads again would end with us
+            self._links.pause(True, "behind")
 
     def forget(self, connection: Connection) -> None:
         self.store.forget(connection.session)

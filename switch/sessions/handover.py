@@ -103,6 +103,11 @@ class Handover:
     def up(self) -> bool:
         return self._peer is not None
 
+    @property
+    def behind(self) -> bool:
+        """Whether the peer has not taken what waits for it: sockets that would end with us."""
+        return bool(self._queue)
+
     def listen(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.unlink(missing_ok=True)

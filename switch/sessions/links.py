@@ -134,7 +134,10 @@ class Links:
         return sock
 
     def pause(self, paused: bool, why: str = "held") -> None:
-        """While the switch holds, cannot share sockets ("parted") or has enough ("full"), connections wait in the backlog."""
+        """Connections wait in the backlog, which outlives either node.
+
+        While the switch holds, cannot share sockets ("parted"), or not yet ("behind"), or has enough ("full").
+        """
         was = bool(self._paused)
         (self._paused.add if paused else self._paused.discard)(why)
         if bool(self._paused) == was:
@@ -154,7 +157,7 @@ class Links:
             return
         link = self._engine.wires[name].link
         for _ in range(ACCEPTS_MAX):
-            if self._full():
+            if self._full() or self._paused:
                 return
             reach("accept.before")
             try:
