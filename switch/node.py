@@ -424,6 +424,8 @@ class Node:
                     self.submit(self.engine.heartbeat(beat), ("tick", 0))
                 if self.me.status is Status.LIVE and not self._leaving:
                     self.links.connect()
+                    if self.links.bind_again():
+                        self.succession.share_listeners()
                     self._snapshot()
                     self.succession.balance()
                     self._activate()
