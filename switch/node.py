@@ -160,6 +160,8 @@ class Node:
             event(log, logging.WARNING, "rules.differ", do="the active rules stay; make them the file's with: switchctl reload")
         poll = asyncio.create_task(self._poll())
         tick = asyncio.create_task(self._tick())
+        for task in (poll, tick):
+            task.add_done_callback(lambda _: self._stop.set())  # what it raises ends the start, too
         stopped = asyncio.create_task(self._stop.wait())
         try:
             await self._live(stopped)
