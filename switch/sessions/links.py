@@ -245,7 +245,11 @@ class Links:
         delay = min(link.reconnect_min_ms * 2 ** min(tries, 16), link.reconnect_max_ms)
         self._next[key] = self._now() + delay * random.uniform(0.5, 1.0)  # so that two nodes do not knock together
         address = link.connect[(slot + tries) % len(link.connect)]
-        sock = socket.socket(socket.AF_INET6 if address.startswith("[") else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            sock = socket.socket(socket.AF_INET6 if address.startswith("[") else socket.AF_INET, socket.SOCK_STREAM)
+        except OSError as error:  # this host has no IPv6, or no descriptor: the next address, or a later time
+            event(log, logging.WARNING, "link.not_connecting", link=link.name, address=address, error=error.strerror)
+            return
         kernel.configure(sock, link.tcp, link.frame_max_bytes)
         self._opening[key] = self._sessions.open(link.name, sock, slot, address).session
 

@@ -1,6 +1,7 @@
 """Addresses that change their link: what the peer still holds is tried again, what the rules want no longer is let go."""
 
 import asyncio
+import errno
 import logging
 import socket
 from types import SimpleNamespace
@@ -29,9 +30,10 @@ class Node:
             for name, address in addresses.items()
         }
 
-    def open(self, link: str, sock: socket.socket, *_: Any) -> None:
+    def open(self, link: str, sock: socket.socket, *_: Any) -> SimpleNamespace:
         self.accepted.append(link)
         sock.close()
+        return SimpleNamespace(session="a1.1")
 
 
 def _free() -> str:
@@ -91,5 +93,26 @@ def test_what_the_peer_shared_before_the_rules_changed_is_not_accepted_from(rule
             await asyncio.sleep(0)
         assert not told and not node.links.listening and shared.fileno() == -1
         node.links.close()
+
+    asyncio.run(inside())
+
+
+def test_a_host_without_ipv6_goes_on_to_the_next_address(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    class Without(socket.socket):
+        def __init__(self, family: int = socket.AF_INET, *more: Any, **named: Any) -> None:
+            if family == socket.AF_INET6:
+                raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+            super().__init__(family, *more, **named)
+
+    async def inside() -> None:
+        node = Node()
+        link = Link(name="net", connect=["[2001:db8::1]:9000", "192.0.2.1:9000"], connections=1, framing="2-byte-be")
+        node.engine.wires, node.engine.incarnation = {"net": SimpleNamespace(link=link)}, "a1"
+        node.engine.state = SimpleNamespace(live=lambda: ["a1"], slots={}, sessions={})
+        monkeypatch.setattr(socket, "socket", Without)
+        with caplog.at_level(logging.WARNING):
+            for node.now in (0.0, 1.0, 1_000.0):
+                node.links.connect()
+        assert node.accepted == ["net"] and caplog.text.count("link.not_connecting link=net") == 1
 
     asyncio.run(inside())
