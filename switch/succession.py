@@ -134,7 +134,8 @@ class Succession:
             raise OSError(
                 errno.ENOTCONN,
                 f"{peer.id} runs, and does not listen at {self.handover.peer_path}: was run_directory changed, or emptied? "
-                "This node ends, so that the other one serves on; stop that, and start both",
+                "This node ends, and the other one serves on. Where systemd keeps its sockets, kill that one (not stop): "
+                "it comes back with them, in the directory that both have then",
             )
 
     def changed(self) -> None:
