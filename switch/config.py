@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 
 from messages.iso8583.loader import is_changed
-from switch.core.rules import Limits, Link, Route, Rules, RulesError, StandIn, check
+from switch.core.rules import Limits, Link, Route, Rules, RulesError, StandIn, check, possible
 from switch.core.wires import wires
 from switch.mirror.settings import EtcdSettings, password_in
 
@@ -19,7 +19,7 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     key_file: str  # of the keys that seal entries (sealing.py)
     data_key_minutes: Annotated[float, msgspec.Meta(gt=0)] = 5.0  # of use of a key for data of requests (datakeys.py)
     log_level: str = "info"
-    peer_silence_ms: float = 1_000  # a silent peer is suspect after this (b waits twice as long)
+    peer_silence_ms: Annotated[float, msgspec.Meta(ge=200)] = 1_000  # then a silent peer is suspect; b waits twice as long
     backlog_max_bytes: int = 8_388_608  # waiting for the log; above it input stays in the kernel
 
 
@@ -62,11 +62,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return Rules(links=self.link, routes=self.route, stand_ins=self.stand_in, limits=self.limits)
 
 
-# what would let both nodes stand still, end each other, or fail: no clock passes, a live peer's entries seem to have stopped
-# (succession.STILL_MS); no snapshot can be written (a segment is one value in etcd)
-_BOUNDS = {"heartbeat_ms": (20, 1_500), "segment_bytes": (1, 1_000_000)}
-
-
 class ConfigError(Exception):
     """A configuration file that cannot be used. The text names the file and the place and says what to change."""
 
@@ -76,9 +71,7 @@ def load(path: Path) -> Config:
     try:
         config = msgspec.toml.decode(path.read_bytes(), type=Config)
         check(config.rules)
-        for name, (least, most) in _BOUNDS.items():
-            if not least <= getattr(config.limits, name) <= most:
-                raise RulesError(f"[limits]: {name} is from {least} to {most}")
+        possible(config.rules)
         if bool(config.journal.url) != bool(config.limits.journal_waiting_max):
             raise RulesError("a journal needs both: the url in [journal], and in [limits] journal_waiting_max above 0")
         if config.journal.url and not config.journal.url.startswith(("sqlite:", "postgresql:", "postgresql+psycopg:")):

@@ -59,30 +59,40 @@ async def serve(config: Config, path: Path, node_name: str, mirror: type[Mirror]
     later = [asyncio.create_task(_beat(notifier))]
 
     def ready() -> None:
-        notifier.notify("READY=1")
+        later.append(asyncio.create_task(_tell(notifier, "READY=1")))
         later.append(asyncio.create_task(_afterwards(node, control)))
         later.append(asyncio.create_task(node.journal.run()))
         later[-1].add_done_callback(_ended)
 
     try:
         await node.run(ready)
-        notifier.notify("STOPPING=1")
+        await _tell(notifier, "STOPPING=1")
     finally:
         await control.close()
         await node.close()
+
+
+async def _tell(notifier: sdnotify.SystemdNotifier, what: str) -> None:
+    """From a thread: while systemd does not read, and its queue is full, this waits, and the sessions shall not."""
+    await asyncio.to_thread(notifier.notify, what)
 
 
 async def _beat(notifier: sdnotify.SystemdNotifier) -> None:
     """To systemd's watchdog, three times in its patience, as long as the event loop turns."""
     patience_us = int(os.environ.get("WATCHDOG_USEC", "0"))
     while patience_us:
-        notifier.notify("WATCHDOG=1")
+        await _tell(notifier, "WATCHDOG=1")
         await asyncio.sleep(patience_us / 3e6)
 
 
 async def _afterwards(node: Node, control: Control) -> None:
-    """What may wait until the node serves."""
-    await control.start_http()
+    """What may wait until the node serves. It serves without, too: whose address is taken lacks figures, not payments."""
+    try:
+        await control.start_http()
+    except Exception as error:  # as of any operator's command
+        text = str(error) if isinstance(error, OSError) else None
+        event(log, logging.ERROR, "ops.http_failed", error=type(error).__name__, text=text,
+              do="no /metrics, no /health: correct [ops.http] or free its address, and restart this node")  # fmt: skip
 
 
 def _ended(task: asyncio.Task[None]) -> None:

@@ -53,8 +53,9 @@ from switch.witness import Witness
 
 log = logging.getLogger("switch.node")
 POLL_MS = 100
-LEAVE_S = 5.0
+LEAVE_S = 5.0  # how long a node that leaves waits for what it has asked for
 PEER_S = 3.0  # of those, how long a peer that is about to be ready is waited for
+DRAIN_S = 30.0  # how long sessions may go to the peer, as long as some do; less than the unit's TimeoutStopSec
 SYNC_S = 3.0  # how long a joiner waits for the peer's sockets
 NETWORKS_S = 2.0  # how long a node waits for its networks before it listens
 SHARE_AGAIN_S = 2.0
@@ -176,6 +177,8 @@ class Node:
             event(log, logging.WARNING, "rules.differ", do="the active rules stay; make them the file's with: switchctl reload")
         poll = asyncio.create_task(self._poll())
         tick = asyncio.create_task(self._tick())
+        for task in (poll, tick):
+            task.add_done_callback(lambda _: self._stop.set())  # what it raises ends the start, too
         stopped = asyncio.create_task(self._stop.wait())
         try:
             await self._live(stopped)
@@ -255,10 +258,14 @@ class Node:
         patience = self.now() + PEER_S * 1000
         if self.engine.state.meta.version > 1 and self.me.status is Status.LIVE:
             await self._become(Leaving(), Status.LEAVING, deadline)
-        while self._acting() and self.now() < deadline and not self.mirror.failed.done():
+        last, left = self.now() + DRAIN_S * 1000, self._acting()
+        while left and self.now() < min(deadline, last) and not self.mirror.failed.done():
             if not self.succession.drain() and not (self.succession.peer_comes() and self.now() < patience):
                 self.sessions.end_all("node leaves")
             await asyncio.sleep(POLL_MS / 5000)
+            before, left = left, self._acting()
+            if left < before:  # thousands take their time
+                deadline = self.now() + LEAVE_S * 1000
         await self._become(Leave(), Status.LEFT, deadline)
         await self.mirror.leave()
 
@@ -267,9 +274,10 @@ class Node:
         while self.me.status is not status and self.now() < deadline and not self.mirror.failed.done():
             await asyncio.sleep(POLL_MS / 5000)
 
-    def _acting(self) -> bool:
+    def _acting(self) -> int:
+        """For how many sessions."""
         state, me = self.engine.state, self.engine.incarnation
-        return any(state.acting(session.owner) == me for session in state.sessions.values())
+        return sum(state.acting(session.owner) == me for session in state.sessions.values())
 
     async def close(self) -> None:
         self.succession.close()
@@ -444,6 +452,8 @@ class Node:
                     self.submit(self.engine.heartbeat(beat), ("tick", 0))
                 if self.me.status is Status.LIVE and not self._leaving:
                     self.links.connect()
+                    if self.links.bind_again():
+                        self.succession.share_listeners()
                     self._snapshot()
                     self.succession.balance()
                     self._activate()

@@ -6,6 +6,7 @@ next starts from the beginning, and the log decides.
 """
 
 import asyncio
+import errno
 import logging
 import os
 import socket
@@ -36,6 +37,7 @@ from switch.sessions.sessions import Sessions
 log = logging.getLogger("switch.pair")
 TICK_MS = 50.0
 END_S = 0.5  # for a process that has closed its end of the handover socket, before it is killed
+UNMET_MS = 2_000.0  # how long a process that runs may have no handover socket, as one that ends; less than node.SYNC_S
 BRING_S = 5.0  # how long sockets are waited for that somebody else may bring
 STILL_MS = 3_000.0  # entries of a live peer are some 250 ms apart; an election stops ours as well, and then we hold
 MOVE_MAX = 100  # sessions in one handover proposal
@@ -80,6 +82,7 @@ class Succession:
         self._detector = Detector(pair.peer_silence_ms * (2 if node == "b" else 1), TICK_MS)
         self._still_ms = STILL_MS * (2 if node == "b" else 1)
         self._applied, self._still_ticks = ("", 0), 0  # of the peer: what it said last, and since when
+        self._unmet: float | None = None  # since when the peer that was here before us cannot be greeted
         self._watch = Watch(lambda id_: self.suspect(id_, "its process has ended"))
         self._succeeding: dict[str, asyncio.Task[None]] = {}
         self._noticed: dict[str, tuple[float, float, float]] = {}  # dead: noticed (epoch, own clock), killed
@@ -106,9 +109,34 @@ class Succession:
         self.synced = peer is None
         if alive and peer is not None and peer.joined < me.joined:
             # one greets, the other waits for it: of two crossed connections each node would close the other's
-            self.handover.connect()
-            self._detector.begin(self._host.now())
+            self._greet()
         self.changed()
+
+    def _greet(self) -> None:
+        now = self._host.now()
+        if self.handover.connect(again=self._unmet is not None):
+            self._unmet = None
+            self._detector.begin(now)
+        elif self._unmet is None:
+            self._unmet = now
+
+    def _meet(self, peer: Incarnation) -> None:
+        """Who was here before us answers our greeting as soon as its event loop turns.
+
+        One that runs and cannot even be greeted serves, and we would end it without having its sockets. Raises OSError.
+        """
+        if self._unmet is None:
+            if self._detector.tick(self._host.now()):
+                self.suspect(peer.id, "does not answer")
+        elif self._host.now() - self._unmet < UNMET_MS:
+            self._greet()
+        elif peer.id not in self._succeeding:
+            raise OSError(
+                errno.ENOTCONN,
+                f"{peer.id} runs, and does not listen at {self.handover.peer_path}: was run_directory changed, or emptied? "
+                "This node ends, and the other one serves on. Where systemd keeps its sockets, kill that one (not stop): "
+                "it comes back with them, in the directory that both have then",
+            )
 
     def changed(self) -> None:
         """Incarnations joined, live, left or died."""
@@ -134,6 +162,7 @@ class Succession:
         peer = self.peer()
         parted = not self.handover.up and peer is not None and peer.id == self.handover.peer
         self._links.pause(parted and self.handover.peer not in self._noticed, "parted")
+        self._links.pause(self.handover.behind, "behind")
 
     def _settle(self) -> None:
         self._sessions.settle_orphans(self.handover.peer if self.handover.up else "")
@@ -326,6 +355,8 @@ class Succession:
         reach("share.before")
         self.store.keep(connection.session, connection.fd)
         self.handover.send(Sockets((connection.open,)), [connection.fd], shared)
+        if self.handover.behind:  # else all that were accepted until the peer reads again would end with us
+            self._links.pause(True, "behind")
 
     def forget(self, connection: Connection) -> None:
         self.store.forget(connection.session)
@@ -345,9 +376,8 @@ class Succession:
         if peer is None or not self.engine.incarnation:
             return
         if not self.handover.up or peer.id != self.handover.peer:
-            # who was here before us answers our greeting as soon as its event loop turns
-            if peer.joined < self._me().joined and self._detector.tick(self._host.now()):
-                self.suspect(peer.id, "does not answer")
+            if peer.joined < self._me().joined:
+                self._meet(peer)
             return
         if self._detector.tick(self._host.now()):
             self.suspect(peer.id, "silent")

@@ -3,8 +3,10 @@
 Every limit of the switch stands here with its default. Names end in their unit: `_ms` milliseconds, `_bytes`, `_max`.
 """
 
+import ipaddress
 import re
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import msgspec
 
@@ -41,7 +43,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     name: str
     listen: dict[str, str] = {}  # node -> host:port; or a socket of this name by LISTEN_FDS
-    connect: list[str] = []  # host:port, tried in turn
+    connect: list[str] = []  # host:port, tried in turn; the host is an IP address
     connections: int = 2  # sessions kept to the network, divided between the nodes
     framing: str
     header: str = "none"  # "none", "tpdu" or "fixed:N"
@@ -257,3 +259,62 @@ def check(rules: Rules) -> None:
         raise RulesError("a number is beyond 64 bits: no entry can hold it") from None
     if size > RULES_MAX_BYTES:
         raise RulesError(f"the rules are {size} bytes, and an entry holds {RULES_MAX_BYTES}: use shorter lists of BINs")
+
+
+NUMBER_MAX = 1 << 60  # so that log time and a few of them add up to what an entry can hold
+NUMBERS = {  # what else numbers may be: what the kernel takes (tcp(7)), and what a node can live with
+    "connections": (1, 1_000),  # each is looked at ten times a second
+    "peek_max_bytes": (1, NUMBER_MAX),  # 0 would read as the end of every stream
+    "keepalive_idle_s": (1, 32_767),
+    "keepalive_interval_s": (1, 32_767),
+    "keepalive_count": (1, 127),
+    "user_timeout_ms": (0, (1 << 31) - 1),
+    "receive_buffer_bytes": (0, 1 << 30),
+    # log time is as fast as heartbeats, which are looked for every 100 ms; a peer without them for 3 s is ended
+    "heartbeat_ms": (50, 1_000),
+    "segment_bytes": (1, 1_000_000),  # a segment is one value in etcd
+}
+
+
+def possible(rules: Rules) -> None:
+    """Refuse what an operator may write, and no node could live with. Raises RulesError.
+
+    Not a part of `check`: that decides in the log, where all versions have to say the same.
+    """
+    for link in rules.links:
+        where = f"link {link.name!r}"
+        _in_bounds(where, link)
+        for address in [*link.listen.values(), *link.connect]:
+            host = address.rpartition(":")[0].strip("[]")
+            if host in ("", "localhost"):  # all addresses of this host; a name that is in its own file
+                continue
+            try:
+                ipaddress.ip_address(host)
+            except ValueError:
+                raise RulesError(
+                    f"{where}: {address!r} is to have an IP address: all sessions would wait while a name is looked up"
+                ) from None
+    for route in rules.routes:
+        _in_bounds(f"route {route.name!r}", route)
+    for stand_in in rules.stand_ins:
+        _in_bounds(f"stand_in {stand_in.name!r}", stand_in)
+    _in_bounds("limits", rules.limits)
+
+
+def _in_bounds(where: str, rules: Link | Route | StandIn | Limits) -> None:
+    for name, number in _numbers("", msgspec.to_builtins(rules)):
+        least, most = NUMBERS.get(name, (0, NUMBER_MAX))
+        if not least <= number <= most:
+            raise RulesError(f"{where}: {name} is {number}, and may be {least} to {most}")
+
+
+def _numbers(name: str, value: Any) -> Iterator[tuple[str, int]]:
+    """Each number, with the name it has, or its list."""
+    if type(value) is int:
+        yield name, value
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            yield from _numbers(str(key), each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _numbers(name, each)

@@ -86,7 +86,7 @@ class Handover:
 
     def __init__(self, path: Path, peer_path: Path, holder: Holder) -> None:
         self._path = path
-        self._peer_path = peer_path
+        self.peer_path = peer_path
         self._holder = holder
         self._loop = asyncio.get_running_loop()
         self._listener: socket.socket | None = None
@@ -102,6 +102,11 @@ class Handover:
     @property
     def up(self) -> bool:
         return self._peer is not None
+
+    @property
+    def behind(self) -> bool:
+        """Whether the peer has not taken what waits for it: sockets that would end with us."""
+        return bool(self._queue)
 
     def listen(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,13 +124,14 @@ class Handover:
         for sock in early:
             self._begin(sock)
 
-    def connect(self) -> bool:
-        """Greet the peer that was here before us. False when it does not listen."""
+    def connect(self, *, again: bool = False) -> bool:
+        """Greet the peer that was here before us. False when it does not listen: told the first time."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         try:
-            sock.connect(str(self._peer_path))
+            sock.connect(str(self.peer_path))
         except OSError as error:
-            event(log, logging.WARNING, "handover.not_connected", error=error.strerror)
+            if not again:
+                event(log, logging.WARNING, "handover.not_connected", error=error.strerror)
             sock.close()
             return False
         self._begin(sock)

@@ -18,6 +18,7 @@ log = logging.getLogger("switch.sessions")
 BACKLOG = 1024
 ACCEPTS_MAX = 64  # of one wake-up, so that other sessions get their turn
 DESCRIPTORS_OTHER = 512  # for all but sessions
+BUSY_MS = 2_000  # how long an address that has become another link's may still be held by the peer, which is to let it go
 SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # of accept(2): until something else has ended
 
 
@@ -52,6 +53,8 @@ class Links:
         self._closed = False
         self._ours: set[str] = set()  # names of those that systemd gave us
         self._addresses: dict[str, str] = {}  # of listening sockets, as the rules said when each was taken
+        self._busy_until = 0.0  # addresses that are in use are tried again until then
+        self._busy = False  # some are
         self._turn = False
         self._tries: dict[tuple[str, int], int] = {}
         self._next: dict[tuple[str, int], float] = {}
@@ -65,6 +68,7 @@ class Links:
         self._ours = set(self._given)
         for name in list(self._given):
             self.hold(name, self._given.pop(name))
+        self._let_go_unwanted()  # the peer's, if the rules have changed since it shared them
         for name, link in self._unbound():
             self.hold(name, self._bind(link, link.listen[self._node]))
         self.pause(False)
@@ -83,14 +87,35 @@ class Links:
         """
         if not self._serving:
             return False
-        for name in [name for name in self.listening if not self._wanted(name)]:
-            self._let_go(name)
+        self._let_go_unwanted()
+        self._busy_until = self._now() + BUSY_MS
+        self._bind_more()
+        return True
+
+    def bind_again(self) -> bool:
+        """Whether more is listened on: an address was in use. The peer lets go what its links no longer want when it has
+        applied the same rules."""
+        if not self._busy:
+            return False
+        before = len(self.listening)
+        self._bind_more()
+        return len(self.listening) > before
+
+    def _bind_more(self) -> None:
+        self._busy = False
         for name, link in self._unbound():
             try:
                 self.hold(name, self._bind(link, link.listen[self._node]))
             except OSError as error:
-                event(log, logging.ERROR, "link.not_listening", error=error.strerror, do="free the address, and reload again")
-        return True
+                if error.errno == errno.EADDRINUSE and self._now() < self._busy_until:
+                    self._busy = True
+                else:
+                    event(log, logging.ERROR, "link.not_listening", error=error.strerror,
+                          do="free the address, and reload again")  # fmt: skip
+
+    def _let_go_unwanted(self) -> None:
+        for name in [name for name in self.listening if not self._wanted(name)]:
+            self._let_go(name)
 
     def _wanted(self, name: str) -> bool:
         """Whether the rules want this socket: one that systemd gave has the address that it has."""
@@ -134,7 +159,10 @@ class Links:
         return sock
 
     def pause(self, paused: bool, why: str = "held") -> None:
-        """While the switch holds, cannot share sockets ("parted") or has enough ("full"), connections wait in the backlog."""
+        """Connections wait in the backlog, which outlives either node.
+
+        While the switch holds, cannot share sockets ("parted"), or not yet ("behind"), or has enough ("full").
+        """
         was = bool(self._paused)
         (self._paused.add if paused else self._paused.discard)(why)
         if bool(self._paused) == was:
@@ -154,7 +182,7 @@ class Links:
             return
         link = self._engine.wires[name].link
         for _ in range(ACCEPTS_MAX):
-            if self._full():
+            if self._full() or self._paused:
                 return
             reach("accept.before")
             try:
@@ -217,13 +245,17 @@ class Links:
         delay = min(link.reconnect_min_ms * 2 ** min(tries, 16), link.reconnect_max_ms)
         self._next[key] = self._now() + delay * random.uniform(0.5, 1.0)  # so that two nodes do not knock together
         address = link.connect[(slot + tries) % len(link.connect)]
-        sock = socket.socket(socket.AF_INET6 if address.startswith("[") else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            sock = socket.socket(socket.AF_INET6 if address.startswith("[") else socket.AF_INET, socket.SOCK_STREAM)
+        except OSError as error:  # this host has no IPv6, or no descriptor: the next address, or a later time
+            event(log, logging.WARNING, "link.not_connecting", link=link.name, address=address, error=error.strerror)
+            return
         kernel.configure(sock, link.tcp, link.frame_max_bytes)
         self._opening[key] = self._sessions.open(link.name, sock, slot, address).session
 
     def close(self) -> None:
         """For good: rules that become active now bind nothing, and what the peer shares is closed."""
-        self._serving, self._closed = False, True
+        self._serving, self._closed, self._busy = False, True, False
         self.pause(True)
         for sock in self.listening.values():
             sock.close()

@@ -249,7 +249,7 @@ match = ["7", "11", "37", "41"]
 response_codes = { timeout = "68" }
 [[link]]
 name = "banks"
-listen = { a = "h:1" }
+listen = { a = "192.0.2.1:1" }
 framing = "8-ascii"
 [link.iso20022]
 timeout_profile = "pending"

@@ -11,6 +11,7 @@ from pathlib import Path
 import etcd3.etcdrpc as rpc
 import grpc
 from switch_rig import (
+    WAIT_S,
     Recording,
     Traffic,
     Wire,
@@ -219,3 +220,22 @@ def test_no_process_of_a_switch_outlives_it(start: Start) -> None:
         except ProcessLookupError:
             continue
         raise AssertionError(f"process {pid} is still there")
+
+
+def test_a_node_that_cannot_greet_its_peer_leaves_it_alone(start: Start) -> None:
+    """Its file moved, or was removed: who serves has all sessions, and who starts has none of them."""
+    switch = start(Settings())
+    path = switch.directory / "demo-b.handover"
+    with Wire(switch.ports.terminals["b"]) as terminal:
+        assert terminal.ask(card_request())[39] == "00"
+        assert switch.nodes["a"].stop() == 0
+        path.rename(path.with_suffix(".away"))
+        switch.start("a", wait=False)
+        assert switch.nodes["a"].wait(WAIT_S) == FAILED
+        assert "was run_directory changed, or emptied?" in logged(switch, "node.failed", nodes="a")
+        assert terminal.ask(card_request())[39] == "00"
+        path.with_suffix(".away").rename(path)
+        switch.start("a")
+        assert terminal.ask(card_request())[39] == "00"
+    assert not log_lines(switch, "process.killed")
+    hashes_agree(switch)
