@@ -87,8 +87,10 @@ async def test_a_batch_that_arrived_late_wins_over_its_settling_entry(tmp_path: 
             await a.recorder.until(lambda: a.held)
             proxy.pass_all()
             await a.recorder.until(lambda: not a.held)
+            a.offer("after")  # and after the empty entry, if that were in the log as well
+            await a.recorder.until(lambda: "after" in a.recorder.carried)
             await same(a, b)
-            assert b.recorder.proposals() == a.recorder.carried == ["arrived"]
+            assert b.recorder.proposals() == a.recorder.carried == ["arrived", "after"]
             assert b"\x92\x01\x90" not in [body for _, body in b.recorder.log]
 
 
