@@ -286,7 +286,7 @@ def possible(rules: Rules) -> None:
         _in_bounds(where, link)
         for address in [*link.listen.values(), *link.connect]:
             host = address.rpartition(":")[0].strip("[]")
-            if host in ("", "localhost"):  # all addresses of this host; a name that is in its own file
+            if host == "localhost":  # this name is in the host's own file
                 continue
             try:
                 ipaddress.ip_address(host)

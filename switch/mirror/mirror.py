@@ -222,8 +222,9 @@ class Mirror:
             await asyncio.sleep(SUPERVISE_EVERY_S)
             now = time.monotonic()
             self._appender.supervise(now)
-            silent = self._appender.silent_since()
-            if silent is not None and now - max(silent, self._watcher.since) >= stall_s:
+            silent, watching = self._appender.silent_since(), self._watcher.since
+            # one that is being made is given its time: on a long way this is looked at many times meanwhile
+            if silent is not None and watching and now - max(silent, watching) >= stall_s:
                 self._watcher.leave(self._watcher.endpoint, "own entry not shown")
 
     async def _examine(self) -> None:

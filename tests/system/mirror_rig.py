@@ -172,9 +172,13 @@ async def same(*nodes: Node) -> None:
 
 
 class Proxy:
-    """A TCP proxy before one member that withholds requests or answers, or cuts connections, when told."""
+    """A TCP proxy before one member that withholds requests or answers, or cuts connections, when told.
 
-    def __init__(self, endpoint: str) -> None:
+    away_s: what everything takes on its way, in each direction.
+    """
+
+    def __init__(self, endpoint: str, away_s: float = 0.0) -> None:
+        self._away_s = away_s
         self._target = endpoint.removeprefix("http://").split(":")
         self._server: asyncio.Server | None = None
         self._links: set[asyncio.Task[None]] = set()
@@ -243,6 +247,7 @@ class Proxy:
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(65536):
                 await self._forward[what].wait()
+                await asyncio.sleep(self._away_s)
                 writer.write(data)
                 await writer.drain()
 

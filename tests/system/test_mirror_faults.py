@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from mirror_rig import NEVER_MS, PATIENT, Node, Nodes, Proxy, eventually, heir_body, on_loop, same
 
+from switch.mirror.mirror import SUPERVISE_EVERY_S
 from tools.etcd import Etcd
 
 QUICK = {
@@ -192,6 +193,25 @@ async def test_a_silent_watch_is_noticed_while_appends_go_on(tmp_path: Path) -> 
             assert a.health()["watch_endpoint"] != watched.url
             assert a.recorder.proposals() == ["unseen for a while"]
             etcd.resume(paused)
+
+
+@on_loop
+async def test_a_watch_on_a_member_far_away_is_given_the_time_to_be_made(tmp_path: Path) -> None:
+    with Etcd(tmp_path / "etcd") as etcd:
+        target = etcd.endpoints[0]
+        async with (
+            Proxy(target) as near,
+            Proxy(target, away_s=2 * SUPERVISE_EVERY_S) as far,
+            Nodes(tmp_path, (near.endpoint, far.endpoint), watch_stall_ms=400) as nodes,
+        ):
+            a = nodes.make("a")
+            await a.begin()
+            await a.watching()
+            a._client.endpoint = a._client.after(a._watcher.endpoint)
+            near.withhold("answers")
+            a.offer("seen from far away")
+            await a.recorder.until(lambda: a.recorder.carried)
+            assert a.health()["watch_endpoint"] == far.endpoint
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
