@@ -6,13 +6,13 @@ import logging
 import resource
 import socket
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from accepting import Sessions, turns
 
 from switch import daemon
-from switch.core.rules import Limits, Link
+from switch.core.rules import Limits
 from switch.sessions.links import DESCRIPTORS_OTHER, Links, sessions_held
 
 
@@ -26,19 +26,6 @@ def test_too_few_descriptors_are_told_with_what_to_do(monkeypatch, caplog, sessi
     assert taken == [(4_096, 4_096)]
     assert bool(caplog.records) == bool(told)
     assert all("descriptors.few" in str(record.__dict__) and told in str(record.__dict__) for record in caplog.records)
-
-
-class Sessions:
-    """Takes what is accepted."""
-
-    def __init__(self) -> None:
-        link = Link(name="pos", listen={"a": "127.0.0.1:0"}, framing="2-byte-be")
-        rules, state = SimpleNamespace(limits=Limits()), SimpleNamespace(live=list)
-        self.engine: Any = SimpleNamespace(wires={"pos": SimpleNamespace(link=link)}, rules=rules, state=state)
-        self.connections: dict[int, socket.socket] = {}
-
-    def open(self, link: str, sock: socket.socket, *_: Any) -> None:
-        self.connections[sock.fileno()] = sock
 
 
 class Door:
@@ -58,12 +45,6 @@ class Door:
         return self._sock.accept()
 
 
-async def _turns() -> None:
-    """Whatever is ready has had its turn."""
-    for _ in range(20):
-        await asyncio.sleep(0)
-
-
 def _links(sessions: Sessions) -> tuple[Links, Door]:
     links = Links(sessions, "a", {}, lambda: 0.0)  # type: ignore[arg-type]
     sock = socket.socket()
@@ -80,13 +61,13 @@ def test_a_node_short_of_descriptors_tries_again_when_it_looks_and_not_at_once()
         sessions = Sessions()
         links, door = _links(sessions)
         with socket.create_connection(door.getsockname()):
-            await _turns()
+            await turns()
             assert door.tries == 1
             door.short = False
-            await _turns()
+            await turns()
             assert not sessions.connections
             links.connect()
-            await _turns()
+            await turns()
             assert len(sessions.connections) == 1
         links.close()
         for sock in sessions.connections.values():
@@ -102,11 +83,11 @@ def test_no_more_sessions_are_accepted_than_there_are_descriptors_for(monkeypatc
         links, door = _links(sessions)
         door.short = False
         clients = [socket.create_connection(door.getsockname()) for _ in range(3)]
-        await _turns()
+        await turns()
         assert len(sessions.connections) == 2
         sessions.connections.popitem()[1].close()
         links.connect()
-        await _turns()
+        await turns()
         assert len(sessions.connections) == 2
         links.close()
         for sock in [*clients, *sessions.connections.values()]:
