@@ -34,6 +34,7 @@ from switch.core.proposals import (
     Reply,
     Request,
     Store,
+    fitting,
 )
 from switch.core.reconcile import figures
 from switch.core.records import Session, Stage, Transaction, Waiter
@@ -328,8 +329,9 @@ class Offers:
             # no fault of this session; at its timeout the request is refused, and undone at the target
             return Absorb(*place.span, "answer that its source's dialect cannot hold")
         untold = outcome is not message.outcome
+        told = fitting(frames, len(outcome.content) + len(undo.payload))
         return Answer(
-            *place.span, number, message.match_key, outcome, frames, bool(transaction.reversal), untold, undo,
+            *place.span, number, message.match_key, outcome, told, bool(transaction.reversal), untold, undo,
             message.attributes.amount,
         )
 

@@ -17,6 +17,7 @@ from switch.core.sealed import Sealed
 
 VERSION = 3  # of entries: the newest that this software writes and applies. 2 has Leaving and Activate; 3 Sealed
 OLDEST = 1  # that it still applies, so that the nodes of a pair can be upgraded one after the other
+OWED_BYTES_MAX = 1_000_000  # of answers, and what stands beside them, in one proposal: an entry (1 MiB) holds it
 Frames = tuple[tuple[str, bytes], ...]  # (session, answer)
 
 
@@ -49,6 +50,16 @@ class Input(Proposal, frozen=True):
 
 
 NOTHING = OwnAdvice()
+
+
+def fitting(frames: Frames, beside: int) -> Frames:
+    """As many of the answers as an entry holds beside so many bytes; who gets none is answered when it asks again."""
+    size, kept = beside, []
+    for session, frame in frames:
+        fits = size + len(frame) <= OWED_BYTES_MAX
+        size += len(frame) if fits else 0
+        kept.append((session, frame if fits else b""))
+    return tuple(kept)
 
 
 # --- input of sessions

@@ -27,6 +27,7 @@ from switch.core.proposals import (
     Resend,
     Timeout,
     Undo,
+    fitting,
 )
 from switch.core.records import Advice, Role, Session, Stage, Transaction, Waiter
 from switch.core.rules import Link, Rules
@@ -38,7 +39,6 @@ from switch.core.wires import Wire
 PATIENT_TRIES = 3  # of an advice for which the rest of its lane waits
 LOOK_MAX = 200  # advices of a lane that are looked at in one round, and as many of the rest
 DAY_S = 86_400
-OWED_BYTES_MAX = 1_000_000  # of answers and advice in one proposal, which an entry (1 MiB) holds
 Subject = tuple[str, object]
 Due = tuple[Subject, Proposal]
 
@@ -93,7 +93,10 @@ class Tending:
 
     def _transaction(self, transaction: Transaction, clock: int, utc: float) -> Proposal:
         proposal = self._of(transaction, clock, utc)
-        return _fitting(proposal) if isinstance(proposal, Local) else proposal
+        if not isinstance(proposal, Local):
+            return proposal
+        beside = len(proposal.outcome.content) + len(proposal.advice.payload)
+        return replace(proposal, frames=fitting(proposal.frames, beside))
 
     def _of(self, transaction: Transaction, clock: int, utc: float) -> Proposal:
         if transaction.stage is Stage.UNDELIVERABLE:
@@ -400,14 +403,3 @@ class Tending:
 def _patient(advice: Advice) -> bool:
     """Whether a copy of it is out for which the rest of its lane waits."""
     return bool(advice.session) and advice.tries <= PATIENT_TRIES
-
-
-def _fitting(proposal: Local) -> Local:
-    """With as many of its answers as an entry holds; who gets none is answered when it asks again."""
-    size = len(proposal.outcome.content) + len(proposal.advice.payload)
-    frames: list[tuple[str, bytes]] = []
-    for id_, frame in proposal.frames:
-        fits = size + len(frame) <= OWED_BYTES_MAX
-        size += len(frame) if fits else 0
-        frames.append((id_, frame if fits else b""))
-    return replace(proposal, frames=tuple(frames))

@@ -192,19 +192,28 @@ def test_an_interim_status_of_the_target_decides_nothing(pair):
     assert pair.only().stage is Stage.SENT
 
 
-def test_what_is_owed_to_all_who_wait_fits_into_an_entry(monkeypatch):
-    """It did not, by the size of a wrapper that answers repeat: each node that was to propose it ended."""
+@pytest.mark.parametrize("answered", [False, True])
+def test_what_is_owed_to_all_who_wait_fits_into_an_entry(monkeypatch, answered):
+    """It did not, by the size of a wrapper that answers repeat: each node that was to propose a timeout ended.
+
+    An answer ended the session of the network that gave it.
+    """
     monkeypatch.setattr(engines, "FRAMER", Framer.of("4-byte-be", maximum=500_000))
     large = {"framing": "4-byte-be", "frame_max_bytes": 500_000}
     pair = Pair(rules(bank=large, hub={"connect": ["h:4"], "timeout_ms": 1_000, **large}))
-    payload = b'<w:Box xmlns:w="urn:%s">%s</w:Box>' % (b"x" * 300_000, transfer())
-    banks, _ = [pair.accept("bank") for _ in range(4)], pair.connect("hub")
+    box = b'<w:Box xmlns:w="urn:%s">%%s</w:Box>' % (b"x" * 300_000)
+    payload = box % transfer()
+    banks, hub = [pair.accept("bank") for _ in range(4)], pair.connect("hub")
     for bank in banks:
         pair.receive(bank, payload)
-    pair.pass_ms(1_500)
-    ((_, timeout),) = pair.due("a")
-    assert len(encode(timeout)) <= PROPOSAL_BYTES_MAX
-    pair.append("a", timeout)
+    if answered:
+        proposal = pair.receive(hub, box % status())
+        assert isinstance(proposal, Answer)
+    else:
+        pair.pass_ms(1_500)
+        ((_, proposal),) = pair.due("a")
+        pair.append("a", proposal)
+    assert len(encode(proposal)) <= PROPOSAL_BYTES_MAX
     told = [bool(pair.sent(bank, Role.ANSWER)) for bank in banks]
     assert True in told and False in told
     pair.receive(banks[told.index(False)], payload)
