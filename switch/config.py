@@ -7,7 +7,7 @@ import msgspec
 
 from messages.iso8583.loader import is_changed
 from switch.core.rules import Limits, Link, Route, Rules, RulesError, StandIn, check, possible
-from switch.core.wires import wires
+from switch.core.wires import serviceable, wires
 from switch.mirror.settings import EtcdSettings, password_in
 
 
@@ -76,7 +76,7 @@ def load(path: Path) -> Config:
             raise RulesError("a journal needs both: the url in [journal], and in [limits] journal_waiting_max above 0")
         if config.journal.url and not config.journal.url.startswith(("sqlite:", "postgresql:", "postgresql+psycopg:")):
             raise RulesError("[journal]: the url begins with sqlite: or postgresql:")
-        wires(config.rules, {})  # dialects and schemas are files of this machine: missing ones are told now
+        serviceable(wires(config.rules, {}).values())  # dialects and schemas are files of this machine, and told if missing
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except (msgspec.MsgspecError, RulesError, ValueError, RecursionError) as error:

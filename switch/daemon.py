@@ -24,6 +24,7 @@ from switch.ops.control import Control
 from switch.ops.logs import event
 from switch.poison import PoisonEntry
 from switch.sessions.links import sessions_held
+from switch.threads import in_thread
 from switch.witness import WentBack
 
 log = logging.getLogger("switch.daemon")
@@ -73,8 +74,8 @@ async def serve(config: Config, path: Path, node_name: str, mirror: type[Mirror]
 
 
 async def _tell(notifier: sdnotify.SystemdNotifier, what: str) -> None:
-    """From a thread: while systemd does not read, and its queue is full, this waits, and the sessions shall not."""
-    await asyncio.to_thread(notifier.notify, what)
+    """While systemd does not read, and its queue is full, this waits, and the sessions shall not."""
+    await in_thread(notifier.notify, what)
 
 
 async def _beat(notifier: sdnotify.SystemdNotifier) -> None:

@@ -83,6 +83,7 @@ class Succession:
         self._still_ms = STILL_MS * (2 if node == "b" else 1)
         self._applied, self._still_ticks = ("", 0), 0  # of the peer: what it said last, and since when
         self._unmet: float | None = None  # since when the peer that was here before us cannot be greeted
+        self._crowded = False  # it listens, and others wait there before us, of which it has accepted none
         self._watch = Watch(lambda id_: self.suspect(id_, "its process has ended"))
         self._succeeding: dict[str, asyncio.Task[None]] = {}
         self._noticed: dict[str, tuple[float, float, float]] = {}  # dead: noticed (epoch, own clock), killed
@@ -113,12 +114,18 @@ class Succession:
         self.changed()
 
     def _greet(self) -> None:
-        now = self._host.now()
-        if self.handover.connect(again=self._unmet is not None):
-            self._unmet = None
+        """Where it does not listen, or its queue is full, this is tried again."""
+        now, crowded = self._host.now(), self._crowded
+        try:
+            there, self._crowded = self.handover.connect(again=self._unmet is not None), False
+        except BlockingIOError:
+            there = self._crowded = True
+        if not there:
+            self._unmet = now if self._unmet is None else self._unmet
+            return
+        self._unmet = None
+        if not (crowded and self._crowded):
             self._detector.begin(now)
-        elif self._unmet is None:
-            self._unmet = now
 
     def _meet(self, peer: Incarnation) -> None:
         """Who was here before us answers our greeting as soon as its event loop turns.
@@ -126,6 +133,8 @@ class Succession:
         One that runs and cannot even be greeted serves, and we would end it without having its sockets. Raises OSError.
         """
         if self._unmet is None:
+            if self._crowded:
+                self._greet()
             if self._detector.tick(self._host.now()):
                 self.suspect(peer.id, "does not answer")
         elif self._host.now() - self._unmet < UNMET_MS:

@@ -266,8 +266,6 @@ class Iso8583Codec:
             for fields in (*own, *functions):
                 for name, value in fields.items():
                     self.dialect.encode_field(int(name), value)
-            for function in _SENT:  # a rule that they do not pass would fail whenever one is due
-                self.network_request(function, 1, 1.0)
         except (MessageError, KeyError, IndexError) as error:
             raise ValueError(f"reversal_mti, a code or a field that the options give: {error}") from None
 

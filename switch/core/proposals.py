@@ -17,7 +17,7 @@ from switch.core.sealed import Sealed
 
 VERSION = 3  # of entries: the newest that this software writes and applies. 2 has Leaving and Activate; 3 Sealed
 OLDEST = 1  # that it still applies, so that the nodes of a pair can be upgraded one after the other
-OWED_BYTES_MAX = 1_000_000  # of answers, and what stands beside them, in one proposal: an entry (1 MiB) holds it
+OWED_BYTES_MAX = 1_040_000  # of answers, and what stands beside them, in one proposal: an entry (1 MiB) holds it
 Frames = tuple[tuple[str, bytes], ...]  # (session, answer)
 
 

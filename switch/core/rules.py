@@ -263,7 +263,7 @@ def check(rules: Rules) -> None:
 
 NUMBER_MAX = 1 << 60  # so that log time and a few of them add up to what an entry can hold
 NUMBERS = {  # what else numbers may be: what the kernel takes (tcp(7)), and what a node can live with
-    "connections": (1, 1_000),  # each is looked at ten times a second
+    "connections": (0, 1_000),  # each is looked at ten times a second
     "peek_max_bytes": (1, NUMBER_MAX),  # 0 would read as the end of every stream
     "keepalive_idle_s": (1, 32_767),
     "keepalive_interval_s": (1, 32_767),
@@ -302,7 +302,10 @@ def possible(rules: Rules) -> None:
 
 
 def _in_bounds(where: str, rules: Link | Route | StandIn | Limits) -> None:
-    for name, number in _numbers("", msgspec.to_builtins(rules)):
+    table = msgspec.to_builtins(rules)
+    for rail in ("iso8583", "iso20022"):  # what stands there its codec has looked at: some of it may be negative
+        table.pop(rail, None)
+    for name, number in _numbers("", table):
         least, most = NUMBERS.get(name, (0, NUMBER_MAX))
         if not least <= number <= most:
             raise RulesError(f"{where}: {name} is {number}, and may be {least} to {most}")

@@ -247,11 +247,13 @@ class Tending:
         state = self._state
         for link in self._links:
             breaker = state.breakers.get(link.name)
-            if not link.outbound and (breaker is None or not breaker.open):
-                continue  # who connects to us signs on and sends echoes; ours are for what is closed to requests
+            # who connects to us signs on and sends echoes; ours are for what is closed to requests
+            asked = link.outbound or (breaker is not None and breaker.open)
+            if not asked and not link.breaker_timeouts:
+                continue
             for id_ in list(state.links.get(link.name, ())):
                 session, subject = state.sessions[id_], ("session", id_)
-                if not session.connected or subject in self.outstanding:
+                if not session.connected or subject in self.outstanding or not (asked or session.network):
                     continue
                 if state.acting(session.owner) != self._incarnation:
                     continue
@@ -278,10 +280,12 @@ class Tending:
     def _network_send(self, session: Session, function: NetworkFunction, utc: float) -> NetworkSend | None:
         wire = self._wires[session.link]
         stan = wire.stan(self._state, self._node)
-        outbound = wire.codec.network_request(function, stan, utc)
-        if outbound is None:
+        try:
+            outbound = wire.codec.network_request(function, stan, utc)
+            frame = wire.frame(outbound.payload) if outbound is not None else b""
+        except MessageError:  # of rules in the log: a file with such is refused
             return None
-        return NetworkSend(session.id, function, stan, outbound.match_key, wire.frame(outbound.payload))
+        return NetworkSend(session.id, function, stan, outbound.match_key, frame) if outbound is not None else None
 
     # --- advices
 
@@ -340,12 +344,15 @@ class Tending:
         """
         state, numbers = self._state, list(lane)  # in order
         start = max(bisect_right(numbers, self._looked.get(link, 0)), LOOK_MAX)
-        part = numbers[start : start + LOOK_MAX]
+        part, stays = numbers[start : start + LOOK_MAX], False
         for number in part:
             advice = state.advices[number]
-            if state.abouts.get(advice.about, 0) <= 1:
-                yield advice
-        if not any(("advice", number) in self.outstanding or _patient(state.advices[number]) for number in part):
+            if state.abouts.get(advice.about, 0) > 1:
+                continue
+            yield advice
+            if ("advice", number) in self.outstanding or _patient(advice):
+                stays = True
+        if not stays:
             self._looked[link] = part[-1] if len(part) == LOOK_MAX else 0
 
     def _behind(self, advice: Advice) -> str:

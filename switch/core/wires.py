@@ -1,9 +1,11 @@
 """What an engine knows of each link's bytes: codec, framer, STANs. Built from the rules; not part of the state."""
 
+from collections.abc import Iterable
+
 from messages.framing import Framer
 from messages.iso8583.codec import Iso8583Codec
 from messages.iso20022.codec import Iso20022Codec
-from messages.message import Cause, Codec, MessageError, Outbound
+from messages.message import Cause, Codec, MessageError, NetworkFunction, Outbound
 from switch.core.proposals import NOTHING, OwnAdvice
 from switch.core.records import Transaction
 from switch.core.rules import Link, Rules, RulesError, flag
@@ -25,7 +27,7 @@ class Wire:
         value = bytes.fromhex(link.header_value) if link.header_value else None
         self.framer = Framer.of(link.framing, header=link.header, maximum=link.frame_max_bytes, header_default=value)
         self._stan = 0  # last given
-        taken = 2 * (link.inflight_max + link.lane_max + link.parked_max)
+        taken = 2 * (link.inflight_max + link.lane_max) + link.parked_max
         if self.codec.stan_digits and taken >= 10**self.codec.stan_digits // 2:
             raise RulesError(f"link {link.name!r}: inflight_max, lane_max and parked_max leave too few STANs")
 
@@ -103,3 +105,28 @@ def wires(rules: Rules, before: dict[str, Wire]) -> dict[str, Wire]:
         except (ValueError, OSError) as error:
             raise RulesError(f"link {link.name!r}: {error}") from error
     return built
+
+
+def serviceable(given: Iterable[Wire]) -> None:
+    """Refuse what an operator may write, and no session of the link could be kept with. Raises RulesError.
+
+    As with `rules.possible`, what is in the log is not asked: it was taken, and is applied as it is.
+    """
+    for wire in given:
+        link, functions = wire.link, []
+        if link.outbound:
+            functions.append(NetworkFunction.SIGN_ON)
+        if (link.outbound and link.echo_interval_ms) or link.breaker_timeouts:
+            functions.append(NetworkFunction.ECHO)
+        for function in functions:
+            name = function.name.lower()
+            try:
+                asked = wire.codec.network_request(function, 1, 1.0)
+                if asked is not None:
+                    wire.frame(asked.payload)
+            except MessageError as error:
+                raise RulesError(f"link {link.name!r}: its own {name} is not possible by its options: {error}") from None
+        # twice as many advices from outside may wait for an operator as there may be when requests are refused
+        taken = 2 * (link.inflight_max + link.lane_max + link.parked_max)
+        if wire.codec.stan_digits and taken >= 10**wire.codec.stan_digits // 2:
+            raise RulesError(f"link {link.name!r}: inflight_max, lane_max and parked_max leave too few STANs")

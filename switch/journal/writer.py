@@ -5,10 +5,8 @@ what a dead lead had committed without saying so is written again, and the prima
 """
 
 import asyncio
-import contextlib
 import importlib
 import logging
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -23,6 +21,7 @@ from switch.mirror.mirror import Mirror
 from switch.ops.logs import event
 from switch.ops.metrics import Metrics
 from switch.points import reach
+from switch.threads import in_thread
 
 if TYPE_CHECKING:
     from switch.journal.store import Store
@@ -163,30 +162,3 @@ def lag_ms(state: State) -> int:
     """How long what waits longest has waited, in log time."""
     oldest = state.journal.get(state.meta.journaled + 1)
     return state.meta.clock_ms - oldest.clock_ms if oldest is not None else 0
-
-
-def in_thread(function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
-    """The call in a thread of its own, which ends with the process: asyncio's executor would be waited for at the end,
-    and a database that does not answer must not keep a node that leaves."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = loop.create_future()
-
-    def settle(result: Any, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)
-
-    def call() -> None:
-        result, failure = None, None
-        try:
-            result = function(*arguments)
-        except Exception as error:
-            failure = error
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, result, failure)
-
-    threading.Thread(target=call, name="journal", daemon=True).start()
-    return future

@@ -5,6 +5,7 @@ import select
 import sys
 from typing import Any, TextIO
 
+LAST_WORDS_MS = 200
 LINE_MAX_BYTES = 3_800  # with a word on lines that were dropped less than PIPE_BUF: what poll(2) promises room for
 
 
@@ -29,20 +30,22 @@ class Handler(logging.StreamHandler[TextIO]):
         self._dropped = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not self._room.poll(0):
+        # a critical line is of a node that ends, which nobody waits for any more
+        patience_ms = LAST_WORDS_MS if record.levelno >= logging.CRITICAL and not self._dropped else 0
+        if not self._room.poll(patience_ms):
             self._dropped += 1
             return
         super().emit(record)
         self._dropped = 0
 
     def format(self, record: logging.LogRecord) -> str:
-        line = super().format(record).encode()[:LINE_MAX_BYTES].decode(errors="ignore")
+        line = super().format(record).encode(errors="backslashreplace")[:LINE_MAX_BYTES].decode(errors="ignore")
         return line + f" dropped_before={self._dropped}" * bool(self._dropped)
 
 
 def configure(node: str, level: str) -> None:
     """Lines on stderr for the journal: the time is the journal's when it is there."""
-    handler = Handler(sys.stderr)
+    handler: logging.Handler = logging.NullHandler() if sys.stderr is None else Handler(sys.stderr)  # None: it is closed
     handler.setFormatter(logging.Formatter(f"%(asctime)s.%(msecs)03d {node} %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -125,10 +125,16 @@ class Handover:
             self._begin(sock)
 
     def connect(self, *, again: bool = False) -> bool:
-        """Greet the peer that was here before us. False when it does not listen: told the first time."""
+        """Greet the peer that was here before us. False when it does not listen: told the first time.
+
+        Raises BlockingIOError where it listens, and has not accepted those before us.
+        """
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         try:
             sock.connect(str(self.peer_path))
+        except BlockingIOError:
+            sock.close()
+            raise
         except OSError as error:
             if not again:
                 event(log, logging.WARNING, "handover.not_connected", error=error.strerror)

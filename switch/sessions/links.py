@@ -85,9 +85,9 @@ class Links:
         False while this node does not listen yet.
         One that cannot be bound is told in the log: the rules are active, and the node serves what it can.
         """
+        self._let_go_unwanted()  # else what the peer shares instead would find its name taken
         if not self._serving:
             return False
-        self._let_go_unwanted()
         self._busy_until = self._now() + BUSY_MS
         self._bind_more()
         return True

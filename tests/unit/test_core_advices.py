@@ -88,14 +88,15 @@ def test_one_that_is_never_answered_is_parked_and_holds_up_no_other(pair):
     assert list(pair.state.parked["net"])[:2] == [1, 2]
 
 
-def test_many_that_are_never_answered_hold_up_none_behind_them(monkeypatch):
+@pytest.mark.parametrize("reversed_meanwhile", [False, True])
+def test_many_that_are_never_answered_hold_up_none_behind_them(monkeypatch, reversed_meanwhile):
     monkeypatch.setattr(tend, "LOOK_MAX", 3)
     pair = Pair(rules(net={"timeout_ms": 1_000, "advice_retry_ms": 500, "advice_retry_max_ms": 500, "echo_interval_ms": 0,
                            "advice_window": 2}))  # fmt: skip
     terminal, net = pair.accept(), pair.connect()
     for number in range(1, 12):
         pair.receive(terminal, card(number, mti="0220"))
-    answered = set()
+    answered, lane = set(), 9 + reversed_meanwhile
     for _ in range(60):
         pair.tend()
         out = [each for each in pair.state.advices.values() if each.session and each.tries <= tend.PATIENT_TRIES]
@@ -105,8 +106,13 @@ def test_many_that_are_never_answered_hold_up_none_behind_them(monkeypatch):
             if stan in (9, 11) and stan not in answered:  # the others' issuer is away
                 pair.receive(net, answer_to(payload))
                 answered.add(stan)
+            elif reversed_meanwhile and stan in (4, 5):  # one of those that are looked at: it waits for the first ones then
+                original = f"0220{stan:06d}0301100000{'123456'.zfill(11)}{0:011d}"
+                of = {"de7": "0301100100", "de37": f"{stan:012d}", "de90": original}
+                pair.receive(terminal, card(stan + 500, mti="0420", **of))
+                reversed_meanwhile = False
         pair.pass_ms(500)
-    assert answered == {9, 11} and len(pair.state.lanes["net"]) == 9
+    assert answered == {9, 11} and len(pair.state.lanes["net"]) == lane
 
 
 def test_waits_are_doubled_up_to_a_bound_and_spread():

@@ -8,6 +8,7 @@ from messages.iso8583 import Iso8583Options
 from switch.core.proposals import Absorb, Refuse, Reply
 from switch.core.records import Role
 from switch.core.rules import RulesError
+from switch.core.wires import serviceable, wires
 
 
 def cards(**given: object) -> dict[str, object]:
@@ -120,11 +121,31 @@ def test_rules_that_cannot_work_are_refused_with_their_link():
         pair_of(net={"field": [{"field": "37", "action": "drop"}]})
 
 
-def test_a_rule_that_would_stop_our_own_sign_on_or_echo_is_refused():
+def test_a_rule_that_would_stop_our_own_sign_on_or_echo_is_refused_where_it_is_given():
     """It is due to nobody's request: it failed as a timer, which ended one node after the other."""
     strict = {"field": "70", "action": "map", "values": {"001": "061"}, "default": "error", "when": ["network"]}
-    with pytest.raises(RulesError, match=r"'net'.*DE70"):
-        pair_of(net={"field": [strict]})
+    echoing = {"echo_interval_ms": 1_000}
+
+    def net(field, **more):
+        return rules(net={**cards(field=[field], sign_on=True), **more})
+
+    with pytest.raises(RulesError, match=r"'net': its own echo.*DE70"):
+        serviceable(wires(net(strict, **echoing), {}).values())
+    with pytest.raises(RulesError, match=r"'net': its own sign_on.*DE70"):
+        serviceable(wires(net({**strict, "values": {"301": "361"}}), {}).values())
+    for fitting in (
+        net({**strict, "values": {"001": "061", "301": "361"}}, **echoing),  # it never signs off
+        net(strict, echo_interval_ms=0),
+        net({**strict, "values": {"999": "998"}}, connect=[], listen={"a": "h:1"}),
+    ):
+        serviceable(wires(fitting, {}).values())
+    pair = Pair(net(strict, **echoing))  # of those in the log no node ends
+    session = pair.connect()
+    (sign_on,) = pair.sent(session, Role.NETWORK)
+    pair.receive(session, answer_to(sign_on))
+    pair.pass_ms(1_500)
+    pair.tend()
+    assert session in pair.state.sessions and pair.sent(session, Role.NETWORK) == [sign_on]
 
 
 def test_a_rule_that_an_administrative_message_does_not_pass_leaves_the_bytes_unanswered():

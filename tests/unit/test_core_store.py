@@ -7,7 +7,8 @@ from messages.message import Decision
 from switch.core.originals import HOLDERS_MAX, Standing, find
 from switch.core.proposals import Absorb, AdviceSend, Refuse, Reply, Resend, Settle, Store
 from switch.core.records import Role
-from switch.core.rules import Limits
+from switch.core.rules import Limits, RulesError
+from switch.core.wires import serviceable
 
 
 @pytest.fixture
@@ -237,6 +238,13 @@ def test_while_too_many_wait_for_an_operator_more_are_left_to_their_sender():
     assert kinds == [Store, Store, Absorb, Absorb] and len(pair.state.parked["net"]) == 2
     pair.append("a", Settle(1, retry=False))
     assert isinstance(pair.receive(terminal, card(3, mti="0220")), Store)
+
+
+def test_bounds_that_leave_too_few_stans_are_refused_in_a_file_and_applied_in_a_log():
+    bounds = {"inflight_max": 50_000, "lane_max": 100_000, "parked_max": 100_000}  # what a node of before has taken
+    pair = Pair(rules(net=bounds))
+    with pytest.raises(RulesError, match=r"'net'.*too few STANs"):
+        serviceable(pair.engines["a"].wires.values())
 
 
 def test_all_of_it_survives_a_takeover_and_a_snapshot(pair):

@@ -344,6 +344,20 @@ def test_a_network_that_connects_to_us_and_answers_no_echo_is_to_connect_anew():
     assert "net" not in pair.state.breakers
 
 
+def test_an_echo_that_was_not_answered_ends_its_session_when_it_is_due_and_not_at_the_breakers_next_opening():
+    listening = {"connect": [], "listen": {"a": "h:1", "b": "h:2"}}
+    pair = Pair(rules(net={**listening, "breaker_timeouts": 1, "timeout_ms": 500, "network_timeout_ms": 2_000}))
+    terminal, silent, net = pair.accept(), pair.accept("net"), pair.accept("net")
+    pair.receive(terminal, card(1))
+    pair.pass_ms(1_000)
+    pair.tend()
+    pair.receive(net, answer_to(pair.sent(net, Role.NETWORK)[-1]))
+    assert "net" not in pair.state.breakers and silent in pair.state.sessions
+    pair.pass_ms(2_500)
+    pair.tend()
+    assert silent not in pair.state.sessions and net in pair.state.sessions
+
+
 def test_a_link_gets_no_more_requests_a_second_than_its_rate():
     pair = Pair(rules(net={"rate_max": 2}))
     terminal, net = pair.accept(), pair.connect()

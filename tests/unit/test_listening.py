@@ -97,6 +97,23 @@ def test_what_the_peer_shared_before_the_rules_changed_is_not_accepted_from(rule
     asyncio.run(inside())
 
 
+def test_what_the_peer_shares_under_new_rules_takes_the_place_of_the_old_also_before_we_listen() -> None:
+    async def inside() -> None:
+        node, (old, new) = Node(), (_free(), _free())
+        node.rules(pos="127.0.0.1:2")
+        node.engine.wires["pos"].link.listen["b"] = old
+        node.links.hold("pos/b", socket.create_server(("127.0.0.1", 0)))
+        node.rules(pos="127.0.0.1:2")
+        node.engine.wires["pos"].link.listen["b"] = new
+        assert not node.links.configured()
+        shared = socket.create_server(("127.0.0.1", 0))
+        node.links.hold("pos/b", shared)
+        assert node.links.listening == {"pos/b": shared}
+        node.links.close()
+
+    asyncio.run(inside())
+
+
 def test_a_host_without_ipv6_goes_on_to_the_next_address(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
     class Without(socket.socket):
         def __init__(self, family: int = socket.AF_INET, *more: Any, **named: Any) -> None:

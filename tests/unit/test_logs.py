@@ -2,12 +2,14 @@
 
 import logging
 import os
+import sys
+import threading
 from collections.abc import Iterator
 from typing import TextIO
 
 import pytest
 
-from switch.ops.logs import LINE_MAX_BYTES, Handler, event
+from switch.ops.logs import LINE_MAX_BYTES, Handler, configure, event
 
 log = logging.getLogger("tests.logs")
 PIPE_BYTES = 65_536
@@ -24,6 +26,33 @@ def pipe() -> Iterator[tuple[int, TextIO]]:
         log.removeHandler(handler)
         log.propagate = True
         os.close(read)
+
+
+def test_a_name_that_is_no_text_is_told_as_well_as_may_be(pipe: tuple[int, TextIO]) -> None:
+    read, _ = pipe
+    event(log, logging.WARNING, "file", path="\udcff.toml")
+    assert os.read(read, PIPE_BYTES) == b"file path=\\udcff.toml\n"
+
+
+def test_without_stderr_there_are_no_lines_and_a_node_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    monkeypatch.setattr(sys, "stderr", None)
+    configure("a", "info")
+    event(log, logging.WARNING, "nothing")
+    root.handlers[:], _ = before
+    root.setLevel(before[1])
+
+
+def test_the_last_words_of_a_node_are_waited_for_a_moment(pipe: tuple[int, TextIO]) -> None:
+    read, _ = pipe
+    fill = PIPE_BYTES - 10
+    os.write(pipe[1].fileno(), b"x" * fill)
+    reader = threading.Timer(0.02, os.read, (read, fill))
+    reader.start()
+    event(log, logging.CRITICAL, "node.failed")
+    reader.join()
+    assert os.read(read, PIPE_BYTES).endswith(b"node.failed\n")
 
 
 def test_lines_that_nobody_reads_are_dropped_and_counted_in_the_next(pipe: tuple[int, TextIO]) -> None:

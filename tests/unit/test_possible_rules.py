@@ -34,6 +34,7 @@ def _with(tmp_path: Path, place: tuple[Any, ...], value: Any) -> Path:
         (("link", 1, "tcp", "receive_buffer_bytes"), 1 << 31, "receive_buffer_bytes"),
         (("link", 0, "peek_max_bytes"), 0, "peek_max_bytes is 0"),
         (("link", 1, "connections"), 100_000, "connections is 100000"),
+        (("link", 1, "parked_max"), 250_000, "'issuer'.*too few STANs"),
         (("link", 1, "timeout_ms"), (1 << 63) - 1, "timeout_ms is 9223372036854775807"),
         (("limits", "heartbeat_ms"), 5_000, "limits: heartbeat_ms is 5000, and may be 50 to 1000"),
         (("limits", "heartbeat_ms"), 0, "limits: heartbeat_ms is 0"),
@@ -53,6 +54,7 @@ def test_what_no_node_could_live_with_is_refused(tmp_path: Path, place: tuple[An
     [
         (("link", 0, "tcp", "keepalive_idle_s"), 32_767), (("limits", "heartbeat_ms"), 1_000),
         (("link", 1, "connect"), ["[2001:db8::1]:9000"]),
+        (("link", 0, "iso8583", "field"), [{"field": "12", "action": "set", "offset_minutes": -300}]),
         (("link", 1, "connect"), ["localhost:9000"]), (("route", 0, "amount_max"), 999_999_999_999),
     ],
 )  # fmt: skip
