@@ -141,6 +141,7 @@ def test_a_rule_that_would_stop_our_own_sign_on_or_echo_is_refused_where_it_is_g
         serviceable(wires(fitting, {}).values())
     pair = Pair(net(strict, **echoing))  # of those in the log no node ends
     session = pair.connect()
+    pair.tend()
     (sign_on,) = pair.sent(session, Role.NETWORK)
     pair.receive(session, answer_to(sign_on))
     pair.pass_ms(1_500)
